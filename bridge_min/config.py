@@ -1,0 +1,212 @@
+"""Every setting of a run, with its unit, and the one source of randomness.
+
+A config file is a Python file that sets some of the names below; `--key=value` goes over it, `--model.key=value` for the
+network. An unknown key or a value of the wrong type is an error that names the nearest key.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import runpy
+from dataclasses import dataclass, field
+from typing import Any, get_args, get_origin
+
+import torch
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of the network; every field means what it means in a Hugging Face `config.json`."""
+
+    vocab_size: int = 258  # tokens
+    hidden_size: int = 64  # channels of the residual stream
+    intermediate_size: int = 192  # channels inside the feed-forward block
+    num_hidden_layers: int = 3  # blocks
+    num_attention_heads: int = 4  # query heads
+    num_key_value_heads: int = 2  # key/value heads, each shared by several query heads
+    max_position_embeddings: int = 256  # longest sequence, tokens
+    rope_theta: float = 10000.0  # base of the rotary wavelengths
+    rms_norm_eps: float = 1e-6  # added to the mean square before the root
+    tie_word_embeddings: bool = True  # the head is the embedding, transposed
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            require(isinstance(value, bool) or value > 0, f"model.{name} = {value} must be above 0")
+        size, heads, kv_heads = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
+        require(
+            size % (2 * heads) == 0,
+            f"model.hidden_size = {size} must be a multiple of 2 x num_attention_heads = {2 * heads}: "
+            "heads share the channels, and rotary positions turn them in pairs",
+        )
+        require(
+            heads % kv_heads == 0,
+            f"model.num_attention_heads = {heads} must be a multiple of num_key_value_heads = {kv_heads}",
+        )
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one head."""
+        return self.hidden_size // self.num_attention_heads
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. Sizes are counts unless the comment gives another unit."""
+
+    # The run
+    out: str = "out/run"  # folder for checkpoints, metrics and the final model
+    seed: int = 0  # everything random follows from it
+    threads: int = 2  # CPU threads; on small matrices one is often as fast
+    log_every: int = 5  # steps between lines of the log
+    eval_every: int = 25  # steps between validations
+    save_every: int = 25  # steps between checkpoints
+    micro_batch: int = 64  # rows per forward pass: bounds memory, changes no result
+    # The world (tasks.py)
+    task: str = "arith"  # which problems
+    terms: tuple[int, ...] = (4, 6)  # fewest and most numbers in a problem
+    largest: int = 19  # largest first number and partial sum
+    train_problems: int = 4000  # problems to draw prompts from
+    val_problems: int = 200  # problems
+    test_problems: int = 500  # problems
+    demos: int = 300  # worked solutions for SFT
+    wrong_demos: float = 0.2  # share of them with a wrong step, 0..1
+    # The base model (pretrain.py)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    base_steps: int = 1000  # steps of pretraining
+    base_batch: int = 256  # documents per step
+    base_lr: float = 3e-3  # peak step size
+    worked_share: float = 0.15  # share of the documents that are worked solutions, 0..1
+    direct_share: float = (
+        0.25  # share that gives a bare answer to a many-term sum, 0..1; the rest is single steps
+    )
+    # The method (bridge.py, baselines.py)
+    method: str = "bridge"  # bridge, grpo or sft
+    meta: str = "first_order"  # teacher's gradient: first_order or unrolled
+    lam: float = 0.5  # lambda, weight of RL against SFT, 0..1
+    eta: float = 0.1  # size of the inner gradient step, unrolled only
+    lora_rank: int = 8  # rank of w
+    lora_scale: float = 2.0  # factor before B A
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")  # matrices that w touches, by name
+    # Rollouts and losses (rollout.py, losses.py)
+    prompts: int = 16  # prompts per step
+    group: int = 8  # responses per prompt, G
+    max_new: int = 64  # longest response, tokens
+    temperature: float = 1.0  # of sampling in training and for pass@k
+    demos_per_step: int = 32  # demonstrations per step
+    clip_low: float = 0.2  # epsilon_low of the importance ratio
+    clip_high: float = 0.2  # epsilon_high; above clip_low it is "clip-higher"
+    scale_by_std: bool = True  # divide advantages by the group's standard deviation
+    normaliser: str = "token"  # the loss averages over the batch's tokens, or per sequence
+    kl: float = 0.0  # weight of the KL to the frozen base; 0 keeps no reference
+    # The optimizer
+    steps: int = 100  # updates
+    lr: float = 1e-3  # alpha, peak step size of theta and theta_hat (AdamW)
+    lr_lora: float = 1e-3  # beta, peak step size of w (AdamW)
+    warmup: int = 5  # steps of linear warm-up; then cosine decay to a tenth
+    weight_decay: float = 0.0  # of AdamW
+    max_grad_norm: float = 1.0  # each player's gradient is clipped to this norm
+    # The final table
+    samples: int = 8  # responses per test problem for pass@k
+
+    def __post_init__(self):
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            require(value in choices, f"{name} = {value!r} is not one of {', '.join(choices)}")
+        for name in COUNTS:
+            require(getattr(self, name) > 0, f"{name} = {getattr(self, name)} must be at least 1")
+        for name in ("lam", "wrong_demos", "worked_share"):
+            require(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} must lie in 0..1")
+        for name in ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm"):
+            require(getattr(self, name) > 0, f"{name} = {getattr(self, name)} must be above 0")
+        require(
+            len(self.terms) == 2 and 2 <= self.terms[0] <= self.terms[1],
+            f"terms = {self.terms} must be two numbers, the fewest (at least 2) and the most",
+        )
+
+
+CHOICES = {
+    "task": ("arith",),
+    "method": ("bridge", "grpo", "sft"),
+    "meta": ("first_order", "unrolled"),
+    "normaliser": ("token", "sequence"),
+}
+COUNTS = (
+    *("threads", "log_every", "eval_every", "save_every", "micro_batch", "train_problems", "val_problems"),
+    *("test_problems", "demos", "base_steps", "base_batch", "lora_rank", "prompts", "group", "max_new"),
+    *("demos_per_step", "steps", "samples"),
+)
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names it."""
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def load_config(path: str, overrides: list[str]) -> Config:
+    """Config from a Python file and `--key=value` strings over it. Raises ConfigError."""
+    try:
+        given = {k: v for k, v in runpy.run_path(path).items() if not k.startswith("_")}
+    except OSError as error:
+        raise ConfigError(f"config file {path}: {error.strerror}") from None
+    for argument in overrides:
+        key, equals, text = argument.removeprefix("--").partition("=")
+        require(argument.startswith("--") and bool(equals), f"{argument!r} is not of the form --key=value")
+        inner, _, rest = key.partition(".")
+        if rest:
+            given[inner] = {**given.get(inner, {}), rest: text}
+        else:
+            given[key] = text
+    return make(Config, given)
+
+
+def make(kind: type, given: dict[str, Any], prefix: str = "") -> Any:
+    """The dataclass `kind` from a dictionary of values or of their texts. Raises ConfigError for a wrong key or type."""
+    fields = {f.name: f.type for f in dataclasses.fields(kind)}
+    for key in given:
+        near = difflib.get_close_matches(key, fields, n=1, cutoff=0)
+        require(key in fields, f"unknown key {prefix + key!r}: did you mean {prefix}{near[0]}?")
+    return kind(**{key: convert(prefix + key, value, fields[key]) for key, value in given.items()})
+
+
+def convert(key: str, value: Any, kind: Any) -> Any:
+    """The value as the field's type; texts from the command line are read, nothing else is bent."""
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return make(kind, value, key + ".")
+    if get_origin(kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        require(isinstance(parts, list | tuple), f"{key} = {value!r} must be a list")
+        return tuple(convert(key, part, get_args(kind)[0]) for part in parts)
+    if isinstance(value, str) and kind in (int, float, bool):
+        try:
+            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (KeyError, ValueError):
+            raise ConfigError(f"{key} = {value!r} must be {kind.__name__}") from None
+    if kind is float and type(value) is int:
+        value = float(value)
+    require(type(value) is kind, f"{key} = {value!r} must be {kind.__name__}")
+    return value
+
+
+ANY_TIME = ("out", "log_every", "eval_every", "save_every", "samples")  # keys that change no weight
+
+
+def differences(config: Config, saved: dict[str, Any]) -> list[str]:
+    """Keys on which a run cannot go on from the saved settings, with both values."""
+    own = json.loads(to_json(config))
+    keys = [key for key in own.keys() | saved.keys() if key not in ANY_TIME and own.get(key) != saved.get(key)]
+    return [f"{key} was {saved.get(key)}, is {own.get(key)}" for key in sorted(keys)]
+
+
+def to_json(config: Config | ModelConfig) -> str:
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def generator(seed: int, step: int, purpose: str) -> torch.Generator:
+    """The random numbers of one step for one purpose: never global state, so any step can be repeated alone."""
+    digest = hashlib.sha256(f"{seed}/{step}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,0 +1,82 @@
+"""A run's folder and what is written there while it runs.
+
+run.json       the config
+metrics.jsonl  one line per step and per validation: everything that follows from the seed, the same in every repetition
+timing.jsonl   one line per step: seconds by part, tokens; the clock's side of the same story
+"""
+
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import write
+from .config import Config, ConfigError, differences, to_json
+
+COLUMNS = {  # key of metrics.jsonl -> how the log shows it
+    "reward": "reward {:.3f}",
+    "finished": "ended {:.2f}",
+    "length": "length {:.1f}",
+    "sft_loss": "sft loss {:.3f}",
+    "gain": "gain {:+.4f}",
+    "kl": "kl {:.4f}",
+    "ratio": "ratio {:.3f}",
+    "ratio_hat": "ratio^ {:.3f}",
+    "norm_theta": "|theta| {:.2f}",
+    "norm_theta_hat": "|theta^| {:.2f}",
+    "norm_w": "|w| {:.2f}",
+}
+
+
+def open_folder(config: Config, resume: bool, overwrite: bool) -> Path:
+    """The run's folder, ready. Raises ConfigError where a run would destroy or confuse another."""
+    out = Path(config.out)
+    ran = out / "run.json"
+    if ran.exists() and not overwrite:
+        if not resume:
+            raise ConfigError(f"{out} holds a run already: add --resume to go on, --overwrite to begin again, or --out=")
+        changed = differences(config, json.loads(ran.read_text()))
+        if changed:
+            raise ConfigError(f"--resume: the run in {out} was begun with other settings: {', '.join(changed)}")
+        return out
+    if resume:
+        raise ConfigError(f"--resume: there is no run in {out}; leave --resume out to begin one")
+    for name in ("checkpoint.safetensors", "metrics.jsonl", "timing.jsonl", "results.json", "model.safetensors"):
+        (out / name).unlink(missing_ok=True)
+    write(ran, to_json(config).encode())
+    return out
+
+
+class RunLog:
+    """Appends to the two files and prints a line per interval. `first`: updates done before this start."""
+
+    def __init__(self, out: Path, config: Config, first: int):
+        self.config, self.first, self.began, self.since = config, first, time.monotonic(), defaultdict(list)
+        self.files = {}
+        for name in ("metrics.jsonl", "timing.jsonl"):
+            path = out / name
+            lines = path.read_text().splitlines(keepends=True) if path.exists() and first else []
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]
+            write(path, "".join(kept).encode())
+            self.files[name] = open(path, "a", buffering=1)
+
+    def step(self, done: int, metrics: dict[str, float], seconds: dict[str, float], tokens: int) -> None:
+        """Update number `done` (from 1) is over; tokens: sampled and demonstrated."""
+        self.write("metrics.jsonl", step=done, **metrics)
+        self.write("timing.jsonl", step=done, tokens=tokens, **seconds)
+        for key, value in {**metrics, "seconds": sum(seconds.values()), "tokens": tokens}.items():
+            self.since[key].append(value)
+        if done % self.config.log_every == 0 or done == self.config.steps:
+            self.print_means(done)
+
+    def print_means(self, done: int) -> None:
+        means = {key: sum(values) / len(values) for key, values in self.since.items()}
+        self.since.clear()
+        shown = [form.format(means[key]) for key, form in COLUMNS.items() if key in means]
+        left = (time.monotonic() - self.began) / (done - self.first) * (self.config.steps - done)
+        speed = f"{means['tokens'] / means['seconds']:.0f} tokens/s  {left:.0f} s left"
+        print("  ".join([f"step {done:>4}/{self.config.steps}", *shown, speed]))
+
+    def write(self, file: str, **values: Any) -> None:
+        self.files[file].write(json.dumps(values) + "\n")

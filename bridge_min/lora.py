@@ -1,0 +1,45 @@
+"""The teacher's weights w: a handwritten LoRA (2106.09685), and the only place where w meets theta.
+
+w holds, for every targeted matrix W (out, in) of theta, A (rank, in) and B (out, rank). The policy that acts has the
+weights W + scale * B A. A merged forward needs no change to the model, makes the reference (w = None), the shadow and
+the exported checkpoint the same code, and costs two small products more. Read on in rollout.py and losses.py.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .model import Params
+
+
+def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch.Generator) -> Params:
+    """A uniform in +-1/sqrt(in), B zero: at first the policy is the base, and only B has a gradient.
+
+    targets: ends of module names, for example ("q_proj", "v_proj"). Raises ValueError if one matches no matrix.
+    """
+    w: Params = {}
+    matrices = [name.removesuffix(".weight") for name, W in theta.items() if W.dim() == 2]
+    for target in targets:
+        chosen = [name for name in matrices if name.split(".")[-1] == target]
+        if not chosen:
+            ends = sorted({name.split(".")[-1] for name in matrices})
+            raise ValueError(f"lora_targets: {target!r} names no matrix; there are {', '.join(ends)}")
+        for name in chosen:
+            W = theta[name + ".weight"]
+            bound = W.shape[1] ** -0.5
+            A = torch.empty(rank, W.shape[1]).uniform_(-bound, bound, generator=generator)
+            w[name + ".lora_A.weight"] = A.to(W)
+            w[name + ".lora_B.weight"] = W.new_zeros(W.shape[0], rank)
+    return w
+
+
+def merge(theta: Params, w: Params | None, scale: float, dtype: torch.dtype | None = None) -> Params:
+    """The weights that act: W + scale * B A where w has a pair, W elsewhere; cast to dtype if one is given."""
+    merged = dict(theta)
+    for name, A in (w or {}).items():
+        if name.endswith(".lora_A.weight"):
+            module = name.removesuffix(".lora_A.weight")
+            B: Tensor = w[module + ".lora_B.weight"]
+            merged[module + ".weight"] = theta[module + ".weight"] + scale * (B @ A)
+    return {name: W.to(dtype) for name, W in merged.items()} if dtype else merged

@@ -1,0 +1,78 @@
+"""Log-probabilities and the two losses. Pure functions of log-probs and weights: they know nothing of models.
+
+Every loss is a sum over tokens of weight x objective, with weights (N, T) that sum to 1 over the *whole* batch and are
+zero outside responses (`token_weights`, `sequence_weights`). So a micro-batch is a slice of rows, rows known to give
+no gradient may be left out, and the normaliser still counts them. Read on in bridge.py.
+"""
+
+import torch
+from torch import Tensor
+
+
+def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+    """log pi(tokens[:, t] | tokens[:, :t]) as (N, T) float32; column 0, which nothing predicts, is 0.
+
+    logits (N, T, vocab), tokens (N, T). Score at the temperature the tokens were sampled at (0, greedy, counts as 1).
+    """
+    logits = logits[:, :-1] / (temperature or 1.0)  # (N, T-1, vocab)
+    chosen = logits.gather(2, tokens[:, 1:, None])[..., 0]  # (N, T-1)
+    return torch.nn.functional.pad(chosen - logits.logsumexp(-1), (1, 0))  # (N, T)
+
+
+def token_weights(mask: Tensor) -> Tensor:
+    """Every response token of the batch weighs the same (DAPO, 2503.14476, section 3.3). mask (N, T) bool."""
+    return mask.float() / mask.sum()
+
+
+def sequence_weights(mask: Tensor) -> Tensor:
+    """Every response weighs the same, its tokens share it (GRPO, 2402.03300, equation 3)."""
+    return mask.float() / mask.sum(1, keepdim=True).clamp(min=1) / len(mask)
+
+
+def sft_loss(logp: Tensor, weights: Tensor) -> Tensor:
+    """-J_SFT: the mean negative log-likelihood of the demonstrations' response tokens."""
+    return -(logp * weights).sum()
+
+
+def group_advantages(rewards: Tensor, group: int, scale_by_std: bool = True, eps: float = 1e-4) -> Tensor:
+    """A_i = (r_i - mean) / (std + eps) within each prompt's group of consecutive rows; rewards and result (N,).
+
+    std is the group's own (divided by G). scale_by_std=False leaves it out (Dr. GRPO, 2503.20783). Equal rewards give
+    exactly zero, so that their rows can be left out of the policy gradient.
+    """
+    r = rewards.view(-1, group)  # (P, G)
+    centred = r - r.mean(1, keepdim=True)
+    if scale_by_std:
+        centred = centred / (centred.square().mean(1, keepdim=True).sqrt() + eps)
+    return centred.masked_fill((r == r[:, :1]).all(1, keepdim=True), 0.0).flatten()  # (N,)
+
+
+def grpo_loss(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    weights: Tensor,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    ref_logp: Tensor | None = None,
+    kl: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """-J_RL and its statistics: the clipped surrogate min(rho A, clip(rho) A) minus kl x KL(pi || pi_ref).
+
+    logp, old_logp, ref_logp, weights (N, T); advantages (N,). rho = exp(logp - old_logp) is 1 in the first update after
+    sampling: then the loss is about 0 and its gradient is the policy gradient. clip_high > clip_low is DAPO's
+    clip-higher. KL by the k3 estimator exp(d) - d - 1, d = ref_logp - logp: never negative, unbiased
+    (http://joschu.net/blog/kl-approx.html).
+    """
+    response = weights > 0
+    ratio = (logp - old_logp).where(response, 0.0).exp()  # (N, T)
+    A = advantages[:, None]  # (N, 1)
+    surrogate = torch.minimum(ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A)  # (N, T)
+    clipped = torch.where(A > 0, ratio > 1 + clip_high, ratio < 1 - clip_low)
+    stats = {"ratio": (weights * ratio).sum(), "clipped": (weights * clipped).sum()}
+    if kl:
+        d = (ref_logp - logp).where(response, 0.0)  # (N, T)
+        k3 = d.exp() - d - 1
+        surrogate = surrogate - kl * k3
+        stats["kl"] = (weights * k3).sum()
+    return -(weights * surrogate).sum(), {name: value.detach() for name, value in stats.items()}

@@ -1,0 +1,70 @@
+"""The base model: made by the run itself from the task's reading, once, and kept on disk.
+
+The folder's name is a key over all that made it: settings, held-out problems, these source files, torch's version. The
+code that trains sees only the settings that are in the key, so none can be forgotten. Read on in bridge.py, where
+post-training begins.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import tiktoken
+import torch
+
+from .bridge import adamw, ascend, gradients, j_sft, policy_logprobs, schedule, weighted
+from .checkpoint import load_model, save_model
+from .config import Config, generator
+from .model import GPT, Params, build, init_params
+from .rollout import pack
+from .tasks import Task, reading
+from .tokenizer import EOS
+
+SETTINGS = (
+    *("seed", "threads", "micro_batch", "terms", "largest", "model", "max_grad_norm", "weight_decay"),
+    *("base_steps", "base_batch", "base_lr", "worked_share", "direct_share"),
+)
+
+
+def base_model(config: Config, task: Task, tokenizer: tiktoken.Encoding) -> tuple[GPT, Params]:
+    """The base of this config, from disk if it was made before, beside the run's folder."""
+    settings = SimpleNamespace(**{name: getattr(config, name) for name in SETTINGS})
+    held_out = {problem.prompt for problem in task.val + task.test}
+    folder = Path(config.out).parent / f"base-{key(settings, held_out)}"
+    if not (folder / "model.safetensors").exists():
+        print(f"base: {settings.base_steps} steps of pretraining, kept in {folder}")
+        save_model(folder, pretrain(settings, held_out, tokenizer), settings.model)
+    model_config, theta = load_model(folder)
+    return build(model_config), theta
+
+
+def key(settings: SimpleNamespace, held_out: set[str]) -> str:
+    sources = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    made_by = {**vars(settings), "model": asdict(settings.model)}
+    everything = json.dumps([made_by, sorted(held_out), sources, torch.__version__], sort_keys=True)
+    return hashlib.sha256(everything.encode()).hexdigest()[:12]
+
+
+def pretrain(settings: SimpleNamespace, held_out: set[str], tokenizer: tiktoken.Encoding) -> Params:
+    """Next-token training on the reading's responses (the prompts are random numbers), from fresh weights."""
+    theta = init_params(settings.model, generator(settings.seed, 0, "init"))
+    optimizer = adamw(settings, theta)
+    logprobs = partial(policy_logprobs, build(settings.model), 0.0)
+    began = time.monotonic()
+    for step in range(settings.base_steps):
+        documents = reading(settings, step, held_out)
+        prompts = [tokenizer.encode_ordinary(prompt) for prompt, _ in documents]
+        responses = [tokenizer.encode_ordinary(response) + [EOS] for _, response in documents]
+        objective = weighted((1.0, j_sft(logprobs, pack(prompts, responses), settings.micro_batch)))
+        direction, _, stats = gradients(objective, theta, {})
+        lr = settings.base_lr * schedule(step, settings.base_steps, warmup=20)
+        ascend(optimizer, theta, direction, lr, settings.max_grad_norm)
+        if (step + 1) % 100 == 0:
+            spent = time.monotonic() - began
+            left = spent / (step + 1) * (settings.base_steps - step - 1)
+            print(f"base: step {step + 1}  loss {-stats['j_sft']:.3f}  {left:.0f} s left")
+    return theta

@@ -1,0 +1,149 @@
+"""Sampling: G responses for each prompt, with a KV cache, reproducible row by row.
+
+The prompt is computed once per group. A row that has ended gives its place to the last live one, so it costs nothing
+more. Randomness is one number in [0, 1) per row and position, drawn beforehand, that is looked up in the cumulative
+distribution: a response depends on its own row alone, not on the batch around it. Read on in losses.py.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import tiktoken
+import torch
+from torch import Tensor
+
+from .losses import token_weights
+from .model import GPT, Cache, Params, build
+from .tokenizer import EOS, PAD
+
+
+@dataclass
+class Batch:
+    """Rows of prompt + response, padded on the right."""
+
+    tokens: Tensor  # (N, T) int64
+    mask: Tensor  # (N, T) bool: response tokens, the end of text among them
+    weights: Tensor  # (N, T) float32: share of each token in a loss; they sum to 1 over the batch they were made for
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def select(self, rows: Tensor) -> "Batch":
+        """The rows with these indices, cut to the longest of them."""
+        T = int(self.length()[rows].max()) if len(rows) else 0
+        part = {f.name: value[rows] for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return replace(
+            self, **{name: value[:, :T] if value.dim() == 2 else value for name, value in part.items()}
+        )
+
+    def length(self) -> Tensor:
+        """Tokens of each row's prompt and response, (N,)."""
+        return ((torch.arange(self.mask.shape[1]) + 1) * self.mask).amax(1)
+
+    def micro_batches(self, rows: int) -> list["Batch"]:
+        """The same rows, `rows` at a time, of similar length together: little padding, bounded memory."""
+        return (
+            [self.select(part) for part in self.length().argsort(stable=True).split(rows)]
+            if len(self)
+            else []
+        )
+
+
+@dataclass
+class Rollouts(Batch):
+    """Sampled rows; a prompt's group is G rows in succession."""
+
+    logp: Tensor  # (N, T) float32: log-probs recorded while sampling, 0 outside the response
+    finished: Tensor  # (N,) bool: ended by itself, not cut off at max_new
+    advantages: Tensor | None = None  # (N,) float32, once rewarded
+    ref_logp: Tensor | None = (
+        None  # (N, T) float32: log-probs of the frozen reference, where there is a KL term
+    )
+
+
+def pack(prompts: list[list[int]], responses: list[list[int]]) -> Batch:
+    """Token lists to a Batch; the responses bring their own EOS."""
+    T = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
+    tokens = torch.full((len(prompts), T), PAD)  # (N, T)
+    mask = torch.zeros(len(prompts), T, dtype=torch.bool)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        end = len(prompt) + len(response)
+        tokens[row, :end] = torch.tensor(prompt + response)
+        mask[row, len(prompt) : end] = True
+    return Batch(tokens, mask, token_weights(mask))
+
+
+@torch.inference_mode()
+def sample(
+    model: GPT, params: Params, prompts: list[list[int]], uniforms: Tensor, temperature: float = 1.0
+) -> Rollouts:
+    """Samples from pi_params: N / P responses for each of the P prompts.
+
+    prompts: P lists of tokens, none empty. uniforms (N, max_new) float32 in [0, 1): the random number of each row and
+    position; a prompt's rows stand together. Temperature 0 is greedy (log-probs then at temperature 1).
+    """
+    N, max_new = uniforms.shape
+    group, width = N // len(prompts), max(map(len, prompts))
+    policy = build(model.config)
+    policy.load_state_dict(
+        params, assign=True
+    )  # once, where functional_call would swap weights at every token
+    start = torch.tensor([width - len(prompt) for prompt in prompts])  # (P,)
+    left = torch.tensor([[PAD] * (width - len(prompt)) + prompt for prompt in prompts])  # (P, width)
+    cache = Cache.empty(model.config, len(prompts), width, start if start.any() else None)
+    logits = policy(left, cache=cache)[:, -1].repeat_interleave(group, dim=0)  # (N, vocab)
+    cache = cache.fork(group, width + max_new)
+
+    response, mask = torch.full((N, max_new), PAD), torch.zeros(N, max_new, dtype=torch.bool)
+    logp, finished = torch.zeros(N, max_new), torch.zeros(N, dtype=torch.bool)
+    rows = torch.arange(N)  # which response each live row of the cache writes
+    for t in range(max_new):
+        token, chosen = choose(logits, uniforms[rows, t], temperature)  # (n,), (n,)
+        response[rows, t], logp[rows, t], mask[rows, t] = token, chosen, True
+        ended = token == EOS
+        if ended.any():
+            finished[rows[ended]] = True
+            live = len(rows) - int(ended.sum())
+            holes = ended[:live].nonzero()[:, 0]
+            movers = live + (~ended[live:]).nonzero()[:, 0]
+            rows[holes], token[holes] = rows[movers], token[movers]
+            rows, token = rows[:live], token[:live]
+            cache.keep(holes, movers, live)
+        if len(rows) == 0 or t + 1 == max_new:
+            break
+        logits = policy(token[:, None], cache=cache)[:, 0]  # (n, vocab)
+
+    start, left = start.repeat_interleave(group), left.repeat_interleave(group, dim=0)  # (N,), (N, width)
+    mask = align(torch.zeros_like(left, dtype=torch.bool), mask, start, False)  # (N, T)
+    logp = align(torch.zeros(left.shape), logp, start, 0.0)  # (N, T)
+    rollouts = Rollouts(align(left, response, start, PAD), mask, token_weights(mask), logp, finished)
+    return rollouts.select(torch.arange(N))
+
+
+def choose(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """One token per row and its log-prob, (n,) each, for logits (n, vocab) and uniform (n,): the first token whose
+    cumulative probability exceeds the random number. Summed in float64, so that the last one does for any below 1."""
+    logps = (logits / (temperature or 1.0)).log_softmax(-1)  # (n, vocab)
+    if temperature == 0:
+        token = logps.argmax(-1)
+    else:
+        cumulative = logps.exp().cumsum(-1, dtype=torch.float64)  # (n, vocab)
+        token = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    return token, logps.gather(1, token[:, None])[:, 0]
+
+
+def align(left: Tensor, right: Tensor, start: Tensor, fill: float) -> Tensor:
+    """[left | right] (N, width + max_new) with every row moved to the left by its padding start (N,)."""
+    both = torch.cat((left, right), dim=1)
+    column = torch.arange(both.shape[1]) + start[:, None]  # (N, width + max_new)
+    moved = both.gather(1, column.clamp(max=both.shape[1] - 1))
+    return moved.masked_fill(column >= both.shape[1], fill)
+
+
+def texts(rollouts: Rollouts, tokenizer: tiktoken.Encoding) -> list[str]:
+    """Each row's response, without its end-of-text token."""
+    rows = zip(rollouts.tokens.tolist(), rollouts.mask.tolist(), rollouts.finished.tolist(), strict=True)
+    responses = [
+        [t for t, own in zip(tokens, mask, strict=True) if own][: -1 if done else None]
+        for tokens, mask, done in rows
+    ]
+    return [tokenizer.decode(response) for response in responses]
