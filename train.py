@@ -47,7 +47,9 @@ def main(config: Config, resume: bool, overwrite: bool) -> None:
     players = {"theta": clone(base)}
     if config.method == "bridge":
         players["theta_hat"] = clone(base)
-        players["w"] = init_lora(base, config.lora_targets, config.lora_rank, generator(config.seed, 0, "lora"))
+        players["w"] = init_lora(
+            base, config.lora_targets, config.lora_rank, generator(config.seed, 0, "lora")
+        )
     optimizers = {name: adamw(config, params) for name, params in players.items()}
     checkpoint = out / "checkpoint.safetensors"
     first = load_run(checkpoint, players, optimizers) if checkpoint.exists() else 0
@@ -60,14 +62,21 @@ def main(config: Config, resume: bool, overwrite: bool) -> None:
         """Accuracy of (theta, w) and of (theta_hat, w): their difference is the true cooperative gain."""
         accuracy = {}
         for player in [name for name in ("theta", "theta_hat") if name in players]:
-            rewards, responses = answer_problems(model, acting(player), tokenizer, task.val, config, samples=0)
+            rewards, responses = answer_problems(
+                model, acting(player), tokenizer, task.val, config, samples=0
+            )
             accuracy[f"val_{player}"] = sum(map(sum, rewards)) / len(rewards)
             if player == "theta":
                 shown = zip(task.val, responses, rewards, strict=True)
         log.write("metrics.jsonl", step=done, **accuracy)
-        print(f"validation at step {done}:", "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
+        print(
+            f"validation at step {done}:",
+            "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()),
+        )
         for problem, response, (right,) in list(shown)[:3]:
-            print(f"    {'right' if right else 'wrong'}  {problem.prompt.strip()} -> {' '.join(response.split())}")
+            print(
+                f"    {'right' if right else 'wrong'}  {problem.prompt.strip()} -> {' '.join(response.split())}"
+            )
 
     def save(done: int) -> None:
         save_run(checkpoint, done, config, players, optimizers)
@@ -79,7 +88,9 @@ def main(config: Config, resume: bool, overwrite: bool) -> None:
         clock = [time.perf_counter()]
         rollouts, demos, metrics, tokens = None, None, {}, 0
         if config.method != "sft":
-            rollouts, metrics = roll_out(config, step, model, acting("theta"), base, logprobs, task.train, tokenizer)
+            rollouts, metrics = roll_out(
+                config, step, model, acting("theta"), base, logprobs, task.train, tokenizer
+            )
         if config.method != "grpo":
             demos = draw_demonstrations(config, step, task.demos, tokenizer)
         clock.append(time.perf_counter())
@@ -105,10 +116,17 @@ def main(config: Config, resume: bool, overwrite: bool) -> None:
     save_model(out, acting("theta"), config.model)
     rows = {"base": base, "shadow (theta_hat, w)": acting("theta_hat")} if "w" in players else {"base": base}
     rows[f"trained by {config.method}"] = acting("theta")
-    scores = {name: score(model, params, tokenizer, task.test, config, config.samples) for name, params in rows.items()}
-    write(out / "results.json", json.dumps({name: asdict(s) for name, s in scores.items()}, indent=2).encode())
+    scores = {
+        name: score(model, params, tokenizer, task.test, config, config.samples)
+        for name, params in rows.items()
+    }
+    write(
+        out / "results.json", json.dumps({name: asdict(s) for name, s in scores.items()}, indent=2).encode()
+    )
     print(f"\n{len(task.test)} test problems, per cent\n{table(scores)}")
-    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB; model in {out}")
+    print(
+        f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB; model in {out}"
+    )
 
 
 def roll_out(
@@ -142,7 +160,9 @@ def roll_out(
     return rollouts, {name: float(value) for name, value in metrics.items()}
 
 
-def draw_demonstrations(config: Config, step: int, demos: list[Problem], tokenizer: tiktoken.Encoding) -> Batch:
+def draw_demonstrations(
+    config: Config, step: int, demos: list[Problem], tokenizer: tiktoken.Encoding
+) -> Batch:
     chosen = random.Random(f"{config.seed}/{step}/demonstrations").sample(demos, config.demos_per_step)
     responses = [tokenizer.encode_ordinary(demo.solution) + [EOS] for demo in chosen]
     return pack(encode(tokenizer, chosen), responses)
@@ -150,7 +170,9 @@ def draw_demonstrations(config: Config, step: int, demos: list[Problem], tokeniz
 
 def norms(directions: Players, step: int, checkpoint: Path) -> dict[str, float]:
     """The norm of each player's gradient. Raises FloatingPointError, before anything moved, if one is not finite."""
-    found = {f"norm_{name}": float(torch.nn.utils.get_total_norm(d.values())) for name, d in directions.items()}
+    found = {
+        f"norm_{name}": float(torch.nn.utils.get_total_norm(d.values())) for name, d in directions.items()
+    }
     for name, value in found.items():
         if not math.isfinite(value):
             raise FloatingPointError(

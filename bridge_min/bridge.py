@@ -43,8 +43,8 @@ def j_sft(logprobs: LogProbs, demos: Batch, micro_batch: int) -> list[Term]:
     """J_SFT, the mean log-likelihood of the demonstrations' response tokens, in micro-batches."""
 
     def term(part: Batch, theta: Params, w: Params) -> tuple[Tensor, Stats]:
-        value = -sft_loss(logprobs(theta, w, part.tokens), part.weights)
-        return value, {"j_sft": value.detach()}
+        loss = sft_loss(logprobs(theta, w, part.tokens), part.weights)
+        return -loss, {"sft_loss": loss.detach()}
 
     return [partial(term, part) for part in demos.micro_batches(micro_batch)]
 

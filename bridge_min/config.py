@@ -115,10 +115,15 @@ class Config:
             require(value in choices, f"{name} = {value!r} is not one of {', '.join(choices)}")
         for name in COUNTS:
             require(getattr(self, name) > 0, f"{name} = {getattr(self, name)} must be at least 1")
-        for name in ("lam", "wrong_demos", "worked_share"):
+        for name in ("lam", "wrong_demos", "worked_share", "direct_share"):
             require(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} must lie in 0..1")
         for name in ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm"):
             require(getattr(self, name) > 0, f"{name} = {getattr(self, name)} must be above 0")
+        for name, limit in (("prompts", "train_problems"), ("demos_per_step", "demos"), ("demos", "train_problems")):
+            most = getattr(self, limit)
+            require(getattr(self, name) <= most, f"{name} = {getattr(self, name)} is more than {limit} = {most}")
+        shares = self.worked_share + self.direct_share
+        require(shares <= 1, f"worked_share + direct_share = {shares} must be at most 1")
         require(
             len(self.terms) == 2 and 2 <= self.terms[0] <= self.terms[1],
             f"terms = {self.terms} must be two numbers, the fewest (at least 2) and the most",
@@ -153,6 +158,8 @@ def load_config(path: str, overrides: list[str]) -> Config:
         given = {k: v for k, v in runpy.run_path(path).items() if not k.startswith("_")}
     except OSError as error:
         raise ConfigError(f"config file {path}: {error.strerror}") from None
+    except SyntaxError as error:
+        raise ConfigError(f"config file {path}, line {error.lineno}: {error.msg}") from None
     for argument in overrides:
         key, equals, text = argument.removeprefix("--").partition("=")
         require(argument.startswith("--") and bool(equals), f"{argument!r} is not of the form --key=value")
@@ -198,7 +205,9 @@ ANY_TIME = ("out", "log_every", "eval_every", "save_every", "samples")  # keys t
 def differences(config: Config, saved: dict[str, Any]) -> list[str]:
     """Keys on which a run cannot go on from the saved settings, with both values."""
     own = json.loads(to_json(config))
-    keys = [key for key in own.keys() | saved.keys() if key not in ANY_TIME and own.get(key) != saved.get(key)]
+    keys = [
+        key for key in own.keys() | saved.keys() if key not in ANY_TIME and own.get(key) != saved.get(key)
+    ]
     return [f"{key} was {saved.get(key)}, is {own.get(key)}" for key in sorted(keys)]
 
 

@@ -35,14 +35,24 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> Path:
     ran = out / "run.json"
     if ran.exists() and not overwrite:
         if not resume:
-            raise ConfigError(f"{out} holds a run already: add --resume to go on, --overwrite to begin again, or --out=")
+            raise ConfigError(
+                f"{out} holds a run already: add --resume to go on, --overwrite to begin again, or --out="
+            )
         changed = differences(config, json.loads(ran.read_text()))
         if changed:
-            raise ConfigError(f"--resume: the run in {out} was begun with other settings: {', '.join(changed)}")
+            raise ConfigError(
+                f"--resume: the run in {out} was begun with other settings: {', '.join(changed)}"
+            )
         return out
     if resume:
         raise ConfigError(f"--resume: there is no run in {out}; leave --resume out to begin one")
-    for name in ("checkpoint.safetensors", "metrics.jsonl", "timing.jsonl", "results.json", "model.safetensors"):
+    for name in (
+        "checkpoint.safetensors",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "results.json",
+        "model.safetensors",
+    ):
         (out / name).unlink(missing_ok=True)
     write(ran, to_json(config).encode())
     return out

@@ -14,19 +14,21 @@ def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> 
 
     logits (N, T, vocab), tokens (N, T). Score at the temperature the tokens were sampled at (0, greedy, counts as 1).
     """
-    logits = logits[:, :-1] / (temperature or 1.0)  # (N, T-1, vocab)
+    logits = logits[:, :-1]  # (N, T-1, vocab)
+    if temperature not in (0, 1):
+        logits = logits / temperature
     chosen = logits.gather(2, tokens[:, 1:, None])[..., 0]  # (N, T-1)
     return torch.nn.functional.pad(chosen - logits.logsumexp(-1), (1, 0))  # (N, T)
 
 
 def token_weights(mask: Tensor) -> Tensor:
-    """Every response token of the batch weighs the same (DAPO, 2503.14476, section 3.3). mask (N, T) bool."""
-    return mask.float() / mask.sum()
+    """Every response token of the batch weighs the same (DAPO, 2503.14476, section 3.3). mask (N, T)."""
+    return mask / mask.sum()
 
 
 def sequence_weights(mask: Tensor) -> Tensor:
     """Every response weighs the same, its tokens share it (GRPO, 2402.03300, equation 3)."""
-    return mask.float() / mask.sum(1, keepdim=True).clamp(min=1) / len(mask)
+    return mask / mask.sum(1, keepdim=True).clamp(min=1) / len(mask)
 
 
 def sft_loss(logp: Tensor, weights: Tensor) -> Tensor:
@@ -61,7 +63,7 @@ def grpo_loss(
 
     logp, old_logp, ref_logp, weights (N, T); advantages (N,). rho = exp(logp - old_logp) is 1 in the first update after
     sampling: then the loss is about 0 and its gradient is the policy gradient. clip_high > clip_low is DAPO's
-    clip-higher. KL by the k3 estimator exp(d) - d - 1, d = ref_logp - logp: never negative, unbiased
+    clip-higher. The statistics are weighted sums, so that those of micro-batches add up. KL by the k3 estimator exp(d) - d - 1, d = ref_logp - logp: never negative, unbiased
     (http://joschu.net/blog/kl-approx.html).
     """
     response = weights > 0
@@ -69,7 +71,7 @@ def grpo_loss(
     A = advantages[:, None]  # (N, 1)
     surrogate = torch.minimum(ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A)  # (N, T)
     clipped = torch.where(A > 0, ratio > 1 + clip_high, ratio < 1 - clip_low)
-    stats = {"ratio": (weights * ratio).sum(), "clipped": (weights * clipped).sum()}
+    stats = {"ratio": (weights * ratio).sum(), "clipped": (weights * clipped).sum(), "weight": weights.sum()}
     if kl:
         d = (ref_logp - logp).where(response, 0.0)  # (N, T)
         k3 = d.exp() - d - 1

@@ -150,6 +150,8 @@ class GPT(nn.Module):
             )
         slot = torch.arange(seen, seen + T, device=tokens.device)[None]  # (1, T)
         start = start if cache is None else cache.start
+        if start is None and seen and T > 1:  # attention's own causal mask counts from the first key
+            start = tokens.new_zeros(len(tokens))
         position = slot if start is None else (slot - start[:, None]).clamp(min=0)  # (N, T)
         mask = None if start is None else visible(slot, start)
         rotary = rotary_table(position, self.config)
@@ -159,7 +161,7 @@ class GPT(nn.Module):
         if cache is not None:
             cache.length += T
         head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
-        return F.linear(self.model.norm(x), head.weight).float()  # (N, T, vocab)
+        return F.linear(self.model.norm(x), head.weight)  # (N, T, vocab)
 
 
 def build(config: ModelConfig) -> GPT:

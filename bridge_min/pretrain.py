@@ -66,5 +66,5 @@ def pretrain(settings: SimpleNamespace, held_out: set[str], tokenizer: tiktoken.
         if (step + 1) % 100 == 0:
             spent = time.monotonic() - began
             left = spent / (step + 1) * (settings.base_steps - step - 1)
-            print(f"base: step {step + 1}  loss {-stats['j_sft']:.3f}  {left:.0f} s left")
+            print(f"base: step {step + 1}  loss {stats['sft_loss']:.3f}  {left:.0f} s left")
     return theta

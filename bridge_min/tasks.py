@@ -52,8 +52,6 @@ def load_task(config: Config) -> Task:
     problems = [(t, Problem(question(t), str(sum(t)), worked(t))) for t in terms]
     test, rest = problems[: config.test_problems], problems[config.test_problems :]
     val, train = rest[: config.val_problems], rest[config.val_problems :]
-    if config.demos > len(train):
-        raise ValueError(f"demos = {config.demos} is more than train_problems = {len(train)}")
     demos = [demonstration(draw, t, config.wrong_demos) for t, _ in draw.sample(train, config.demos)]
     return Task([p for _, p in train], [p for _, p in val], [p for _, p in test], demos)
 

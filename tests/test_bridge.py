@@ -1,0 +1,325 @@
+"""The update: every gradient against float64 finite differences of the objective written naively; limits; invariances."""
+
+from functools import partial
+
+import pytest
+import torch
+from conftest import World, assert_gradient, double
+from torch.func import functional_call
+
+from bridge_min.baselines import METHODS, grpo
+from bridge_min.bridge import adamw, ascend, bridge, gradients, j_rl, j_sft, schedule, total, weighted
+from bridge_min.config import generator
+from bridge_min.lora import init_lora
+from bridge_min.losses import sequence_weights
+from bridge_min.tokenizer import EOS
+
+# The objectives as BRIDGE.md writes them: row by row, token by token, without the code under test.
+
+
+def naive_logp(world, theta, w, tokens, temperature=1.0):
+    weights = dict(theta)
+    for name in w:
+        if name.endswith("lora_A.weight"):
+            B = w[name.replace("lora_A", "lora_B")]
+            weights[name.replace(".lora_A", "")] = theta[name.replace(".lora_A", "")] + 1.5 * B @ w[name]
+    logits = functional_call(world.model, weights, (tokens[None],))[0] / temperature
+    return [0.0] + [logits[t - 1].log_softmax(-1)[tokens[t]] for t in range(1, len(tokens))]
+
+
+def naive_j_sft(world, theta, w):
+    value, count = 0.0, 0
+    for tokens, mask in zip(world.demos.tokens, world.demos.mask, strict=True):
+        for logp, own in zip(naive_logp(world, theta, w, tokens), mask, strict=True):
+            if own:
+                value, count = value + logp, count + 1
+    return value / count
+
+
+def naive_j_rl(world, theta, w):
+    value, r, c = 0.0, world.rollouts, world.config
+    for n in range(len(r)):
+        own, A = r.mask[n].nonzero().flatten().tolist(), r.advantages[n]
+        logp = naive_logp(world, theta, w, r.tokens[n], c.temperature)
+        share = 1 / (len(own) * len(r)) if c.normaliser == "sequence" else 1 / int(r.mask.sum())
+        for t in own:
+            rho = (logp[t] - r.logp[n, t]).exp()
+            value = value + share * torch.minimum(rho * A, rho.clamp(1 - c.clip_low, 1 + c.clip_high) * A)
+            if c.kl:
+                d = r.ref_logp[n, t] - logp[t]
+                value = value - share * c.kl * (d.exp() - d - 1)
+    return value
+
+
+def everything(world, **changes):
+    return bridge(world.with_config(**changes), world.logprobs, world.players, world.demos, world.rollouts)
+
+
+def gap(a, b):
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def size(a):
+    return max(float(value.abs().max()) for value in a.values())
+
+
+def test_gradients_of_the_sft_objective(world):
+    objective = weighted((1.0, j_sft(world.logprobs, world.demos, 64)))
+    g_theta, g_w, stats = gradients(objective, world.theta, world.w)
+    assert float(stats["sft_loss"]) == pytest.approx(-float(naive_j_sft(world, world.theta, world.w)))
+    assert_gradient(lambda theta: naive_j_sft(world, theta, world.w), world.theta, g_theta)
+    assert_gradient(lambda w: naive_j_sft(world, world.theta, w), world.w, g_w)
+
+
+OPTIONS = (
+    {},
+    {"clip_low": 0.02, "clip_high": 0.06},
+    {"kl": 0.3},
+    {"normaliser": "sequence"},
+    {"temperature": 0.7},
+)
+
+
+@pytest.mark.parametrize("changes", OPTIONS, ids=str)
+def test_gradients_of_the_rl_objective(world, changes):
+    config = world.with_config(**changes)
+    if config.kl:
+        world.rollouts.ref_logp = world.logprobs(world.reference, None, world.rollouts.tokens)
+    if config.normaliser == "sequence":
+        world.rollouts.weights = sequence_weights(world.rollouts.mask.double())
+    objective = weighted((1.0, j_rl(world.logprobs, world.rollouts, config)))
+    g_theta, g_w, stats = gradients(objective, world.theta, world.w)
+    assert float(stats["j_rl"]) == pytest.approx(float(naive_j_rl(world, world.theta, world.w)))
+    assert_gradient(lambda theta: naive_j_rl(world, theta, world.w), world.theta, g_theta)
+    assert_gradient(lambda w: naive_j_rl(world, world.theta, w), world.w, g_w)
+
+
+def test_first_order_directions_are_the_three_equations(world):
+    """The two-pass form against the three-term formula, each term naively and by finite differences."""
+    directions, stats = everything(world)
+    lam, theta, theta_hat, w = 0.4, world.theta, world.theta_hat, world.w
+
+    def student(theta):
+        return (1 - lam) * naive_j_sft(world, theta, w) + lam * naive_j_rl(world, theta, w)
+
+    def teacher(w):
+        gain = naive_j_rl(world, theta, w) - naive_j_rl(world, theta_hat, w)
+        return (1 - lam) * naive_j_sft(world, theta, w) + lam * gain
+
+    assert_gradient(student, theta, directions["theta"])
+    assert_gradient(lambda theta_hat: naive_j_rl(world, theta_hat, w), theta_hat, directions["theta_hat"])
+    assert_gradient(teacher, w, directions["w"])
+    gain = naive_j_rl(world, theta, w) - naive_j_rl(world, theta_hat, w)
+    assert float(stats["gain"]) == pytest.approx(float(gain))
+
+
+def test_two_backward_passes_per_micro_batch(world, monkeypatch):
+    """Demonstrations once, rollouts once at theta and once at theta_hat; and the naive three-term sum agrees."""
+    calls = []
+    logprobs = lambda *args: (calls.append(args[0] is not None), world.logprobs(*args))[1]  # noqa: E731
+    directions, _ = bridge(world.with_config(), logprobs, world.players, world.demos, world.rollouts)
+    assert len(calls) == 3
+    sft_terms = weighted((1.0, j_sft(world.logprobs, world.demos, 64)))
+    rl_terms = weighted((1.0, j_rl(world.logprobs, world.rollouts, world.config)))
+    s, g, h = (
+        gradients(objective, theta, world.w)[1]
+        for objective, theta in (
+            (sft_terms, world.theta),
+            (rl_terms, world.theta),
+            (rl_terms, world.theta_hat),
+        )
+    )
+    expected = {name: 0.6 * s[name] + 0.4 * (g[name] - h[name]) for name in world.w}
+    assert gap(directions["w"], expected) < 1e-12
+
+
+def test_unrolled_teacher_is_the_hypergradient(world):
+    """Finite differences of the objective after one inner step, whose own gradients come from plain autograd."""
+    directions, _ = everything(world, meta="unrolled")
+    lam, eta = world.config.lam, world.config.eta
+
+    def inner_step(objective, theta, w):
+        theta = {name: value.clone().requires_grad_() for name, value in theta.items()}
+        grads = torch.autograd.grad(objective(theta, w), list(theta.values()))
+        return {
+            name: (value + eta * g).detach() for (name, value), g in zip(theta.items(), grads, strict=True)
+        }
+
+    def joint(theta, w):
+        return (1 - lam) * naive_j_sft(world, theta, w) + lam * naive_j_rl(world, theta, w)
+
+    def after_one_step(w):
+        theta_plus = inner_step(joint, world.theta, w)
+        theta_hat_plus = inner_step(partial(naive_j_rl, world), world.theta_hat, w)
+        return joint(theta_plus, w) - lam * naive_j_rl(world, theta_hat_plus, w)
+
+    assert_gradient(after_one_step, world.w, directions["w"], directions=2, rel=1e-5)
+    first, _ = everything(world, meta="first_order")
+    assert gap(directions["theta"], first["theta"]) < 1e-10
+    assert gap(directions["theta_hat"], first["theta_hat"]) < 1e-10
+
+
+def test_first_order_and_unrolled_agree_as_eta_vanishes(world):
+    first, _ = everything(world)
+    gaps = [gap(everything(world, meta="unrolled", eta=eta)[0]["w"], first["w"]) for eta in (1e-3, 1e-4, 0.0)]
+    assert gaps[2] < 1e-12
+    assert gaps[0] / gaps[1] == pytest.approx(10, rel=0.1)  # the difference is of first order in eta
+
+
+@pytest.mark.parametrize("meta", ["first_order", "unrolled"])
+def test_rl_only_with_the_shadow_at_the_student_teaches_nothing(world, meta):
+    world.players["theta_hat"] = world.theta
+    directions, stats = everything(world, lam=1.0, meta=meta)
+    assert size(directions["w"]) == 0 and float(stats["gain"]) == 0
+    assert size(directions["theta"]) > 0
+
+
+def test_sft_only_is_sft(world):
+    directions, _ = everything(world, lam=0.0)
+    assert size(directions["w"]) > 0
+    g_theta, g_w, _ = gradients(weighted((1.0, j_sft(world.logprobs, world.demos, 64))), world.theta, world.w)
+    assert gap(directions["theta"], g_theta) == 0 and gap(directions["w"], g_w) == 0
+    rewarded = world.rollouts.advantages
+    world.rollouts.advantages = -3 * rewarded
+    assert gap(everything(world, lam=0.0)[0]["theta"], g_theta) == 0
+
+
+@pytest.mark.parametrize("meta", ["first_order", "unrolled"])
+def test_equal_rewards_give_a_zero_policy_gradient(world, meta):
+    world.rollouts.advantages = torch.zeros(6, dtype=torch.float64)
+    directions, _ = everything(world, meta=meta)
+    assert size(directions["theta_hat"]) == 0
+    only_sft = gradients(weighted((0.6, j_sft(world.logprobs, world.demos, 64))), world.theta, world.w)[0]
+    assert gap(directions["theta"], only_sft) < 1e-12
+    assert size(grpo(world.config, world.logprobs, world.players, None, world.rollouts)[0]["theta"]) == 0
+
+
+@pytest.mark.parametrize("meta", ["first_order", "unrolled"])
+def test_the_shadow_never_sees_a_demonstration(world, meta):
+    before, _ = everything(world, meta=meta)
+    world.demos.tokens = (world.demos.tokens + 1) % 9
+    after, _ = everything(world, meta=meta)
+    assert gap(before["theta_hat"], after["theta_hat"]) == 0
+    assert gap(before["theta"], after["theta"]) > 1e-6 and gap(before["w"], after["w"]) > 1e-6
+
+
+def test_rows_without_advantage_are_left_out_but_counted(world):
+    seen = []
+    logprobs = lambda theta, w, tokens, *rest: (
+        seen.append(len(tokens)),
+        world.logprobs(theta, w, tokens, *rest),
+    )[1]  # noqa: E731
+    pruned, _ = bridge(world.with_config(), logprobs, world.players, world.demos, world.rollouts)
+    assert seen == [3, 3, 3]  # three demonstrations; three of six rollouts, twice
+    whole = world.rollouts
+    objective = [(1.0, lambda theta, w: (naive_j_rl(world, theta, w), {}))]
+    assert gap(pruned["theta_hat"], gradients(objective, world.theta_hat, world.w)[0]) < 1e-12
+    world.rollouts.ref_logp = world.logprobs(world.reference, None, whole.tokens)
+    seen.clear()
+    bridge(world.with_config(kl=0.1), logprobs, world.players, world.demos, world.rollouts)
+    assert seen == [3, 6, 6]  # with a KL term every row counts
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_micro_batches_order_and_padding_change_nothing(world, method):
+    def run(demos, rollouts, micro_batch):
+        return METHODS[method](
+            world.with_config(micro_batch=micro_batch), world.logprobs, world.players, demos, rollouts
+        )[0]
+
+    expected = run(world.demos, world.rollouts, 64)
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    padded = world.rollouts.select(torch.arange(6))
+    for name in ("tokens", "mask", "weights", "logp"):
+        setattr(padded, name, torch.nn.functional.pad(getattr(padded, name), (0, 3)))
+    for demos, rollouts, micro_batch in (
+        (world.demos, world.rollouts, 1),
+        (world.demos, world.rollouts, 2),
+        (world.demos.select(torch.tensor([2, 0, 1])), world.rollouts.select(order), 64),
+        (world.demos, padded, 64),
+    ):
+        directions = run(demos, rollouts, micro_batch)
+        for player in directions:
+            assert gap(directions[player], expected[player]) < 1e-12
+
+
+@pytest.mark.parametrize("objective", ["sft", "rl"])
+def test_the_end_of_text_gets_gradient(world, objective):
+    """The part of the gradient that comes from the end of text is there, and makes it likelier where it is good."""
+    batch = world.demos if objective == "sft" else world.rollouts
+    row, end = 0, int(batch.mask[0].nonzero().max())
+    assert batch.tokens[row, end] == EOS
+
+    def logprob(theta):
+        return float(world.logprobs(theta, world.w, batch.tokens)[row, end])
+
+    def direction():
+        terms = (
+            j_sft(world.logprobs, batch, 64)
+            if objective == "sft"
+            else j_rl(world.logprobs, batch, world.config)
+        )
+        return gradients(weighted((1.0, terms)), world.theta, world.w)[0]
+
+    whole = direction()
+    batch.weights = batch.weights.index_put(
+        (torch.tensor(row), torch.tensor(end)), torch.zeros((), dtype=torch.float64)
+    )
+    without = direction()
+    eos_part = {name: whole[name] - without[name] for name in whole}
+    assert size(eos_part) > 1e-4
+    moved = {name: world.theta[name] + 1e-3 * eos_part[name] for name in whole}
+    assert logprob(moved) > logprob(world.theta)
+
+
+def test_lora_a_is_still_at_first_and_then_everything_moves():
+    """With B = 0 the gradient in A is exactly zero; after one step of w it is not. All tensors of all players move."""
+    world = World()
+    world.players["w"] = double(init_lora(world.theta, ("q_proj", "v_proj"), 2, generator(5, 0, "lora")))
+    players = world.players
+    before = {player: {k: v.clone() for k, v in params.items()} for player, params in players.items()}
+    optimizers = {name: adamw(world.config, params) for name, params in players.items()}
+    for step in range(2):
+        directions, _ = everything(world)
+        A = [float(v.abs().max()) for name, v in directions["w"].items() if "lora_A" in name]
+        B = [float(v.abs().max()) for name, v in directions["w"].items() if "lora_B" in name]
+        assert (max(A) == 0) if step == 0 else (min(A) > 0)
+        assert min(B) > 0
+        for name, params in players.items():
+            ascend(optimizers[name], params, directions[name], 1e-2, 1.0)
+    for player, params in players.items():
+        for name, value in params.items():
+            assert not torch.equal(value, before[player][name]), (player, name)
+
+
+def test_one_step_of_each_player_climbs_its_own_objective(world):
+    joint = weighted(
+        (0.6, j_sft(world.logprobs, world.demos, 64)),
+        (0.4, j_rl(world.logprobs, world.rollouts, world.config)),
+    )
+    rl = weighted((1.0, j_rl(world.logprobs, world.rollouts, world.config)))
+    before = float(total(joint, world.theta, world.w)[0]), float(total(rl, world.theta_hat, world.w)[0])
+    directions, _ = everything(world)
+    for name in ("theta", "theta_hat"):
+        params = world.players[name]
+        ascend(adamw(world.config, params), params, directions[name], 1e-4, 1.0)
+    assert float(total(joint, world.theta, world.w)[0]) > before[0]
+    assert float(total(rl, world.theta_hat, world.w)[0]) > before[1]
+
+
+def test_clipping_keeps_the_direction_and_bounds_the_norm():
+    params = {"a": torch.zeros(3), "b": torch.zeros(2)}
+    direction = {"a": torch.tensor([3.0, 0.0, 0.0]), "b": torch.tensor([0.0, 4.0])}
+    optimizer = torch.optim.SGD(params.values(), lr=1.0, maximize=True)
+    ascend(optimizer, params, direction, 0.5, 1.0)
+    torch.testing.assert_close(params["a"], torch.tensor([0.3, 0.0, 0.0]))
+    torch.testing.assert_close(params["b"], torch.tensor([0.0, 0.4]))
+    ascend(optimizer, params, {"a": torch.zeros(3), "b": torch.tensor([0.5, 0.0])}, 1.0, 1.0)
+    torch.testing.assert_close(params["b"], torch.tensor([0.5, 0.4]))  # within the norm nothing is scaled
+
+
+def test_schedule_warms_up_and_decays_to_a_tenth():
+    pace = [schedule(step, 100, 10) for step in range(100)]
+    assert pace[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert all(a >= b for a, b in zip(pace[10:], pace[11:], strict=False))
+    assert schedule(100, 100, 10) == pytest.approx(0.1)
