@@ -1,8 +1,8 @@
 """Does this response give that answer? Exact, without regex and without eval, for any string at all.
 
-First the final answer is found, then both sides are read as a rational number and compared as one; what is not a number
-counts only if it is the same text. A model's output is hostile input: nothing here raises, and the work is bounded by
-the length of the response, which is read from its end and only so far.
+First the final answer is found, then both sides are read as a rational number and compared as one; what is
+not a number counts only if it is the same text. A model's output is hostile input: nothing here raises, and
+the work is bounded by the length of the response, which is read from its end and only so far.
 """
 
 from fractions import Fraction
@@ -12,7 +12,8 @@ LONGEST_ANSWER = 200  # characters of an answer that are read as a number
 
 
 def is_correct(response: str, answer: str) -> bool:
-    """Whether the response's final answer equals the reference. Never raises; a response without an answer is wrong."""
+    """Whether the response's final answer equals the reference. Never raises; a response without an answer is
+    wrong."""
     found = extract_answer(response)
     if found is None:
         return False
@@ -23,7 +24,8 @@ def is_correct(response: str, answer: str) -> bool:
 
 
 def extract_answer(response: str) -> str | None:
-    r"""The final answer, by authority: the last \boxed{}, ####, <answer></answer>, "the answer is", a bare short reply."""
+    r"""The final answer, by authority: the last \boxed{}, ####, <answer></answer>, "the answer is", a bare
+    short reply."""
     text = response[-LONGEST:].rpartition("</think>")[2]
     boxed = last_boxed(text)
     if boxed is not None:
@@ -51,7 +53,8 @@ def last_boxed(text: str) -> str | None:
 
 
 def number(text: str) -> Fraction | None:
-    """An integer, decimal, fraction a/b or \\frac{a}{b}, or percent, with sign and thousands separators; else None."""
+    """An integer, decimal, fraction a/b or \\frac{a}{b}, or percent, with sign and thousands separators; else
+    None."""
     text = text.strip().strip("$").strip().removesuffix(".")
     if len(text) > LONGEST_ANSWER:
         return None

@@ -1,11 +1,13 @@
-"""BRIDGE: student theta, shadow theta_hat, teacher w, and how each of them moves (2509.06948; BRIDGE.md, section 2).
+"""BRIDGE (arXiv 2509.06948): student theta, shadow theta_hat, teacher w, and how each of them moves.
 
-    student   theta     += alpha  grad_theta     [ (1-lam) J_SFT(theta, w) + lam J_RL(theta, w) ]
-    shadow    theta_hat += alpha  grad_theta_hat   J_RL(theta_hat, w)
-    teacher   w         += beta   grad_w         [ (1-lam) J_SFT(theta, w) + lam (J_RL(theta, w) - J_RL(theta_hat, w)) ]
+    student   theta     += alpha grad_theta     [ (1-lam) J_SFT(theta, w) + lam J_RL(theta, w) ]
+    shadow    theta_hat += alpha grad_theta_hat   J_RL(theta_hat, w)
+    teacher   w         += beta  grad_w         [ (1-lam) J_SFT(theta, w)
+                                                  + lam (J_RL(theta, w) - J_RL(theta_hat, w)) ]
 
-An objective is a list of (coefficient, term); a term is one micro-batch's share as a function of (theta, w). Objectives
-are maximized. Read on in baselines.py for the rivals and in train.py for the run.
+The last bracket is the cooperative gain: what joint training has over RL alone, on the same rollouts. An
+objective is a list of (coefficient, term), to be maximized; a term is one micro-batch's share as a function of
+(theta, w). Read on in baselines.py for the rivals and in train.py for the run.
 """
 
 import math
@@ -27,13 +29,13 @@ Stats = dict[str, Tensor]
 Term = Callable[[Params, Params], tuple[Tensor, Stats]]
 Objective = list[tuple[float, Term]]
 Players = dict[str, Params]  # "theta", and with BRIDGE "theta_hat" and "w"
-Update = tuple[Players, Stats]  # a direction for each player, statistics
+Update = tuple[Players, dict[str, float]]  # a direction for each player, what the log shows
 LogProbs = Callable[..., Tensor]  # (theta, w, tokens, temperature) -> (N, T)
 
 
 def policy_logprobs(
     model: GPT, scale: float, theta: Params, w: Params | None, tokens: Tensor, temperature: float = 1.0
-):
+) -> Tensor:
     """log pi_{theta + w} of each token given those before it, (N, T)."""
     logits = functional_call(model, merge(theta, w, scale), (tokens,))  # (N, T, vocab)
     return token_logprobs(logits, tokens, temperature)
@@ -52,8 +54,8 @@ def j_sft(logprobs: LogProbs, demos: Batch, micro_batch: int) -> list[Term]:
 def j_rl(logprobs: LogProbs, rollouts: Rollouts, config: Config) -> list[Term]:
     """J_RL, the GRPO surrogate on sampled and scored rollouts, in micro-batches.
 
-    Rows with advantage zero have gradient zero: without a KL term they are left out, though their tokens still count in
-    the weights.
+    Rows with advantage zero have gradient zero: without a KL term they are left out, though their tokens
+    still count in the weights.
     """
 
     def term(part: Rollouts, theta: Params, w: Params) -> tuple[Tensor, Stats]:
@@ -81,8 +83,8 @@ def weighted(*parts: tuple[float, list[Term]]) -> Objective:
 
 
 def gradients(objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
-    """grad_theta and grad_w of the objective from the same backward passes, one micro-batch in memory at a time; and
-    the terms' statistics, summed."""
+    """grad_theta and grad_w of the objective from the same backward passes, one micro-batch in memory at a
+    time; and the terms' statistics, summed."""
     g_theta = {name: torch.zeros_like(value) for name, value in theta.items()}
     g_w = {name: torch.zeros_like(value) for name, value in w.items()}
     stats: Stats = {}
@@ -106,22 +108,29 @@ def total(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats
     return value, stats
 
 
-def first_order(joint: Objective, rl: Objective, theta: Params, theta_hat: Params, w: Params, config: Config):
-    """The three directions, with theta and theta_hat held fixed while w is differentiated. Two backward passes: the
-    student's and the teacher's gradients at (theta, w) belong to one scalar, and so do those at (theta_hat, w)."""
+def first_order(
+    joint: Objective, rl: Objective, theta: Params, theta_hat: Params, w: Params, config: Config
+) -> tuple[Players, Stats, Stats]:
+    """The three directions, with theta and theta_hat held fixed while w is differentiated. Two backward
+    passes: the student's and the teacher's gradients at (theta, w) belong to one scalar, and so do those at
+    (theta_hat, w)."""
     g_theta, g_w, stats = gradients(joint, theta, w)
     h_hat, h_w, stats_hat = gradients(rl, theta_hat, w)
     teacher = {name: g_w[name] - config.lam * h_w[name] for name in w}
     return {"theta": g_theta, "theta_hat": h_hat, "w": teacher}, stats, stats_hat
 
 
-def unrolled(joint: Objective, rl: Objective, theta: Params, theta_hat: Params, w: Params, config: Config):
+def unrolled(
+    joint: Objective, rl: Objective, theta: Params, theta_hat: Params, w: Params, config: Config
+) -> tuple[Players, Stats, Stats]:
     """The three directions, where w sees its own effect through one inner step of size eta:
 
-        theta+(w) = theta + eta grad joint(theta, w),   theta_hat+(w) = theta_hat + eta grad J_RL(theta_hat, w),
-        teacher   = grad_w [ joint(theta+(w), w) - lam J_RL(theta_hat+(w), w) ].
+        theta+(w)     = theta     + eta grad joint(theta, w)
+        theta_hat+(w) = theta_hat + eta grad J_RL(theta_hat, w)
+        teacher       = grad_w [ joint(theta+(w), w) - lam J_RL(theta_hat+(w), w) ]
 
-    A gradient through gradients, so attention runs without its fused kernel, and the whole batch is one graph.
+    A gradient through gradients, so attention runs without its fused kernel, and the whole batch is one
+    graph.
     """
 
     def after_one_step(w: Params):
@@ -138,16 +147,28 @@ def unrolled(joint: Objective, rl: Objective, theta: Params, theta_hat: Params, 
 
 
 def bridge(config: Config, logprobs: LogProbs, players: Players, demos: Batch, rollouts: Rollouts) -> Update:
-    """BRIDGE's directions for theta, theta_hat and w, and what is logged of them. The cooperative gain is
-    J_RL(theta, w) - J_RL(theta_hat, w) on the same rollouts."""
+    """BRIDGE's directions for theta, theta_hat and w. The cooperative gain is J_RL(theta, w) -
+    J_RL(theta_hat, w) on the same rollouts; ratio_hat is the shadow's mean importance ratio."""
     sft, rl = j_sft(logprobs, demos, config.micro_batch), j_rl(logprobs, rollouts, config)
     joint = weighted((1 - config.lam, sft), (config.lam, rl))
     teach = {"first_order": first_order, "unrolled": unrolled}[config.meta]
     directions, stats, stats_hat = teach(joint, weighted((1.0, rl)), **players, config=config)
-    if "j_rl" in stats:
-        stats["gain"] = stats["j_rl"] - stats_hat["j_rl"]
-        stats["ratio_hat"] = stats_hat["ratio"]
-    return directions, stats
+    found, found_hat = means(stats), means(stats_hat)
+    if "j_rl" in found:
+        found |= {"gain": found["j_rl"] - found_hat["j_rl"], "ratio_hat": found_hat["ratio"]}
+    return directions, found
+
+
+def means(stats: Stats) -> dict[str, float]:
+    """Statistics as numbers; the ratio and the clipped share as means over the tokens that were computed."""
+    found = {name: float(value) for name, value in stats.items()}
+    weight = found.pop("weight", 0.0)
+    return found | ({name: found[name] / weight for name in ("ratio", "clipped")} if weight else {})
+
+
+def acting(config: Config, players: Players, name: str = "theta") -> Params:
+    """The weights of the policy pi_{theta + w}, or of the shadow's with name = "theta_hat"."""
+    return merge(players[name], players.get("w"), config.lora_scale)
 
 
 def adamw(config: Config, params: Params) -> torch.optim.AdamW:

@@ -1,7 +1,7 @@
 """To disk and back, whole or not at all: safetensors and JSON, no pickle.
 
-A file is written beside its place, synced and renamed, so a crash leaves the old one. It carries a digest of all its
-bytes; a file that was cut or changed is refused by name.
+A file is written beside its place, synced and renamed, so a crash leaves the old one. It carries a digest of
+all its bytes; a file that was cut or changed is refused by name.
 """
 
 import hashlib
@@ -47,7 +47,9 @@ def write_tensors(path: Path, tensors: Params, **metadata: str) -> None:
 
 
 def read_tensors(path: Path) -> tuple[Params, dict[str, str]]:
-    """Tensors and metadata. Raises CheckpointError if the file is missing, unreadable, or not what was written."""
+    """Tensors, in the order of their names (the file has none, and sums over tensors must not depend on
+    chance), and metadata. Raises CheckpointError if the file is missing, unreadable, or not what was
+    written."""
     try:
         data = path.read_bytes()
         tensors = load(data)
@@ -61,7 +63,7 @@ def read_tensors(path: Path) -> tuple[Params, dict[str, str]]:
         raise CheckpointError(
             f"{path} is damaged: its bytes are not those that were written; restore it from a copy"
         )
-    return tensors, metadata
+    return {name: tensors[name] for name in sorted(tensors)}, metadata
 
 
 def check_shapes(path: Path, found: Params, expected: Params) -> None:
@@ -72,9 +74,8 @@ def check_shapes(path: Path, found: Params, expected: Params) -> None:
         if name not in expected:
             raise CheckpointError(f"{path}: tensor {name} is not part of this model or run")
         if found[name].shape != expected[name].shape:
-            raise CheckpointError(
-                f"{path}: tensor {name} has shape {tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
-            )
+            shapes = f"{tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
+            raise CheckpointError(f"{path}: tensor {name} has shape {shapes}")
 
 
 def save_model(folder: Path, theta: Params, config: ModelConfig) -> None:
@@ -112,29 +113,29 @@ def state_of(players: dict[str, Params], optimizers: dict[str, torch.optim.Optim
 
 
 def save_run(path: Path, step: int, config: Config, players: dict, optimizers: dict) -> None:
-    """What is needed to go on after `step` updates. Randomness needs nothing: it follows from (seed, step)."""
+    """What is needed to go on after `step` updates. Randomness needs nothing: it follows from (seed,
+    step)."""
     write_tensors(path, state_of(players, optimizers), step=str(step), config=to_json(config))
 
 
 def load_run(path: Path, players: dict, optimizers: dict) -> int:
-    """Fills players and optimizers, made as for a new run, in place; returns the number of updates done. Raises
-    CheckpointError and then leaves them as they were."""
+    """Fills players and optimizers, made as for a new run, in place; returns the number of updates done.
+    Raises CheckpointError and then leaves them as they were."""
     tensors, metadata = read_tensors(path)
     if not {"digest", "step"} <= metadata.keys():
         raise CheckpointError(f"{path} is no checkpoint of a run, or its header is damaged")
-    expected, step = state_of(players, optimizers), int(metadata["step"])
-    if step:
-        for name, value in list(expected.items()):
-            expected |= {
-                f"{name}/exp_avg": value,
-                f"{name}/exp_avg_sq": value,
-                f"{name}/step": torch.zeros(()),
-            }
+    step, expected = int(metadata["step"]), {}
+    for player, params in players.items():
+        for name, value in params.items():
+            expected[f"{player}/{name}"] = value
+            if step:
+                moments = {"step": torch.zeros(()), "exp_avg": value, "exp_avg_sq": value}
+                expected |= {f"{player}/{name}/{key}": moment for key, moment in moments.items()}
     check_shapes(path, tensors, expected)
     for player, params in players.items():
         for name, value in params.items():
             value.copy_(tensors[f"{player}/{name}"])
             if step:
-                moments = ("step", "exp_avg", "exp_avg_sq")
-                optimizers[player].state[value] = {key: tensors[f"{player}/{name}/{key}"] for key in moments}
+                keys = ("step", "exp_avg", "exp_avg_sq")
+                optimizers[player].state[value] = {key: tensors[f"{player}/{name}/{key}"] for key in keys}
     return step

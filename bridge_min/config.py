@@ -1,7 +1,8 @@
 """Every setting of a run, with its unit, and the one source of randomness.
 
-A config file is a Python file that sets some of the names below; `--key=value` goes over it, `--model.key=value` for the
-network. An unknown key or a value of the wrong type is an error that names the nearest key.
+A config file is a Python file that sets some of the names below; `--key=value` goes over it,
+`--model.key=value` for the network. An unknown key or a value of the wrong type is an error that names the
+nearest key.
 """
 
 import dataclasses
@@ -9,7 +10,9 @@ import difflib
 import hashlib
 import json
 import runpy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import torch
@@ -72,14 +75,12 @@ class Config:
     demos: int = 300  # worked solutions for SFT
     wrong_demos: float = 0.2  # share of them with a wrong step, 0..1
     # The base model (pretrain.py)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)  # the network: --model.hidden_size=96 and so on
     base_steps: int = 1000  # steps of pretraining
     base_batch: int = 256  # documents per step
     base_lr: float = 3e-3  # peak step size
     worked_share: float = 0.15  # share of the documents that are worked solutions, 0..1
-    direct_share: float = (
-        0.25  # share that gives a bare answer to a many-term sum, 0..1; the rest is single steps
-    )
+    direct_share: float = 0.25  # share that answers a long sum at once, 0..1; the rest is single steps
     # The method (bridge.py, baselines.py)
     method: str = "bridge"  # bridge, grpo or sft
     meta: str = "first_order"  # teacher's gradient: first_order or unrolled
@@ -119,9 +120,15 @@ class Config:
             require(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} must lie in 0..1")
         for name in ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm"):
             require(getattr(self, name) > 0, f"{name} = {getattr(self, name)} must be above 0")
-        for name, limit in (("prompts", "train_problems"), ("demos_per_step", "demos"), ("demos", "train_problems")):
+        for name, limit in (
+            ("prompts", "train_problems"),
+            ("demos_per_step", "demos"),
+            ("demos", "train_problems"),
+        ):
             most = getattr(self, limit)
-            require(getattr(self, name) <= most, f"{name} = {getattr(self, name)} is more than {limit} = {most}")
+            require(
+                getattr(self, name) <= most, f"{name} = {getattr(self, name)} is more than {limit} = {most}"
+            )
         shares = self.worked_share + self.direct_share
         require(shares <= 1, f"worked_share + direct_share = {shares} must be at most 1")
         require(
@@ -152,14 +159,22 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def load_config(path: str, overrides: list[str]) -> Config:
-    """Config from a Python file and `--key=value` strings over it. Raises ConfigError."""
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Config from a Python file, or from a run's JSON, and `--key=value` strings over it. Raises
+    ConfigError."""
     try:
-        given = {k: v for k, v in runpy.run_path(path).items() if not k.startswith("_")}
+        if Path(path).suffix == ".json":
+            given = json.loads(Path(path).read_text())
+        else:
+            given = {
+                key: value for key, value in runpy.run_path(str(path)).items() if not key.startswith("_")
+            }
     except OSError as error:
         raise ConfigError(f"config file {path}: {error.strerror}") from None
     except SyntaxError as error:
         raise ConfigError(f"config file {path}, line {error.lineno}: {error.msg}") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"config file {path}: {error}") from None
     for argument in overrides:
         key, equals, text = argument.removeprefix("--").partition("=")
         require(argument.startswith("--") and bool(equals), f"{argument!r} is not of the form --key=value")
@@ -172,11 +187,12 @@ def load_config(path: str, overrides: list[str]) -> Config:
 
 
 def make(kind: type, given: dict[str, Any], prefix: str = "") -> Any:
-    """The dataclass `kind` from a dictionary of values or of their texts. Raises ConfigError for a wrong key or type."""
+    """The dataclass `kind` from a dictionary of values or of their texts. Raises ConfigError for a wrong key
+    or type."""
     fields = {f.name: f.type for f in dataclasses.fields(kind)}
     for key in given:
-        near = difflib.get_close_matches(key, fields, n=1, cutoff=0)
-        require(key in fields, f"unknown key {prefix + key!r}: did you mean {prefix}{near[0]}?")
+        near = max(fields, key=lambda name: difflib.SequenceMatcher(None, name, key).ratio())
+        require(key in fields, f"unknown key {prefix + key!r}: did you mean {prefix}{near}?")
     return kind(**{key: convert(prefix + key, value, fields[key]) for key, value in given.items()})
 
 
@@ -216,6 +232,7 @@ def to_json(config: Config | ModelConfig) -> str:
 
 
 def generator(seed: int, step: int, purpose: str) -> torch.Generator:
-    """The random numbers of one step for one purpose: never global state, so any step can be repeated alone."""
+    """The random numbers of one step for one purpose: never global state, so any step can be repeated
+    alone."""
     digest = hashlib.sha256(f"{seed}/{step}/{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

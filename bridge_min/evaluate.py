@@ -7,8 +7,9 @@ import tiktoken
 import torch
 
 from .config import Config, generator
+from .data import encode, reward
 from .model import GPT, Params
-from .rollout import Rollouts, sample, texts
+from .rollout import sample, texts
 from .tasks import Problem
 
 ROWS = 512  # responses sampled at once
@@ -23,36 +24,25 @@ class Score:
     pass_at: dict[int, tuple[float, float]]  # k -> estimate, half width of its 95 % interval
 
 
-def encode(tokenizer: tiktoken.Encoding, problems: list[Problem]) -> list[list[int]]:
-    return [tokenizer.encode_ordinary(problem.prompt) for problem in problems]
-
-
-def reward(rollouts: Rollouts, responses: list[str], problems: list[Problem]) -> list[float]:
-    """Each row's reward; a prompt's rows stand together. A response that was cut off has none: its answer may go on."""
-    group = len(responses) // len(problems)
-    return [
-        problems[row // group].reward(response) if finished else 0.0
-        for row, (response, finished) in enumerate(zip(responses, rollouts.finished.tolist(), strict=True))
-    ]
-
-
 def answer_problems(
+    config: Config,
     model: GPT,
     params: Params,
     tokenizer: tiktoken.Encoding,
     problems: list[Problem],
-    config: Config,
-    samples: int,
+    samples: int = 0,
 ) -> tuple[list[list[float]], list[str]]:
-    """Rewards of each problem's responses, and the texts of the first one each. samples = 0: one greedy response."""
+    """Rewards of each problem's responses, and the texts of the first one each. samples = 0: one greedy
+    response."""
     group, rewards, shown = max(samples, 1), [], []
-    uniforms = torch.rand(
-        len(problems), group, config.max_new, generator=generator(config.seed, 0, "evaluation")
-    )
+    random_numbers = generator(config.seed, 0, "evaluation")
+    uniforms = torch.rand(len(problems), group, config.max_new, generator=random_numbers)
     per_chunk = max(1, ROWS // group)
     for at in range(0, len(problems), per_chunk):
-        chunk = problems[at : at + per_chunk]
-        u = uniforms[at : at + per_chunk].flatten(0, 1)  # (rows, max_new)
+        chunk, u = (
+            problems[at : at + per_chunk],
+            uniforms[at : at + per_chunk].flatten(0, 1),
+        )  # (rows, max_new)
         rollouts = sample(model, params, encode(tokenizer, chunk), u, config.temperature if samples else 0.0)
         responses = texts(rollouts, tokenizer)
         flat = reward(rollouts, responses, chunk)
@@ -62,28 +52,20 @@ def answer_problems(
 
 
 def score(
-    model: GPT,
-    params: Params,
-    tokenizer: tiktoken.Encoding,
-    problems: list[Problem],
-    config: Config,
-    samples: int,
+    config: Config, model: GPT, params: Params, tokenizer: tiktoken.Encoding, problems: list[Problem]
 ) -> Score:
-    """Greedy accuracy on all problems and pass@k for k = 1, 2, 4, ..., samples (none if samples is 0)."""
-    greedy = [row[0] for row in answer_problems(model, params, tokenizer, problems, config, 0)[0]]
-    ks = [2**i for i in range(samples.bit_length())] if samples else []
-    right = []
-    if samples:
-        right = [
-            round(sum(row)) for row in answer_problems(model, params, tokenizer, problems, config, samples)[0]
-        ]
-    passes = {k: mean_and_half_width([pass_at_k(samples, c, k) for c in right]) for k in ks}
+    """Greedy accuracy, and pass@k for k = 1, 2, 4, ... up to config.samples."""
+    greedy = [row[0] for row in answer_problems(config, model, params, tokenizer, problems)[0]]
+    sampled = answer_problems(config, model, params, tokenizer, problems, config.samples)[0]
+    right = [round(sum(row)) for row in sampled]
+    ks = [2**i for i in range(config.samples.bit_length())]
+    passes = {k: mean_and_half_width([pass_at_k(config.samples, c, k) for c in right]) for k in ks}
     return Score(sum(greedy) / len(greedy), wilson(sum(greedy), len(greedy)), passes)
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """The chance that at least one of k responses drawn from n, `right` of them right, is right: 1 - C(n-c, k) / C(n, k),
-    unbiased (2107.03374, section 2.1)."""
+    """The chance that at least one of k responses drawn from n, `right` of them right, is right: 1 - C(n-c,
+    k) / C(n, k), unbiased (2107.03374, section 2.1)."""
     return 1.0 - math.comb(n - right, k) / math.comb(n, k)
 
 

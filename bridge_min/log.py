@@ -1,8 +1,8 @@
 """A run's folder and what is written there while it runs.
 
-run.json       the config
-metrics.jsonl  one line per step and per validation: everything that follows from the seed, the same in every repetition
-timing.jsonl   one line per step: seconds by part, tokens; the clock's side of the same story
+run.json       the config metrics.jsonl  one line per step and per validation: everything that follows from
+the seed, the same in every repetition timing.jsonl   one line per step: seconds by part, tokens; the clock's
+side of the same story
 """
 
 import json

@@ -1,8 +1,9 @@
 """The teacher's weights w: a handwritten LoRA (2106.09685), and the only place where w meets theta.
 
-w holds, for every targeted matrix W (out, in) of theta, A (rank, in) and B (out, rank). The policy that acts has the
-weights W + scale * B A. A merged forward needs no change to the model, makes the reference (w = None), the shadow and
-the exported checkpoint the same code, and costs two small products more. Read on in rollout.py and losses.py.
+w holds, for every targeted matrix W (out, in) of theta, A (rank, in) and B (out, rank). The policy that acts
+has the weights W + scale * B A. A merged forward needs no change to the model, makes the reference (w =
+None), the shadow and the exported checkpoint the same code, and costs two small products more. Read on in
+rollout.py and losses.py.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from .model import Params
 def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch.Generator) -> Params:
     """A uniform in +-1/sqrt(in), B zero: at first the policy is the base, and only B has a gradient.
 
-    targets: ends of module names, for example ("q_proj", "v_proj"). Raises ValueError if one matches no matrix.
+    targets: ends of module names, for example ("q_proj", "v_proj"). Raises ValueError if one matches no
+    matrix.
     """
     w: Params = {}
     matrices = [name.removesuffix(".weight") for name, W in theta.items() if W.dim() == 2]
@@ -35,7 +37,8 @@ def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch
 
 
 def merge(theta: Params, w: Params | None, scale: float, dtype: torch.dtype | None = None) -> Params:
-    """The weights that act: W + scale * B A where w has a pair, W elsewhere; cast to dtype if one is given."""
+    """The weights that act: W + scale * B A where w has a pair, W elsewhere; cast to dtype if one is
+    given."""
     merged = dict(theta)
     for name, A in (w or {}).items():
         if name.endswith(".lora_A.weight"):

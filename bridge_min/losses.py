@@ -1,8 +1,9 @@
 """Log-probabilities and the two losses. Pure functions of log-probs and weights: they know nothing of models.
 
-Every loss is a sum over tokens of weight x objective, with weights (N, T) that sum to 1 over the *whole* batch and are
-zero outside responses (`token_weights`, `sequence_weights`). So a micro-batch is a slice of rows, rows known to give
-no gradient may be left out, and the normaliser still counts them. Read on in bridge.py.
+Every loss is a sum over tokens of weight x objective, with weights (N, T) that sum to 1 over the *whole*
+batch and are zero outside responses (`token_weights`, `sequence_weights`). So a micro-batch is a slice of
+rows, rows known to give no gradient may be left out, and the normaliser still counts them. Read on in
+bridge.py.
 """
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
     """log pi(tokens[:, t] | tokens[:, :t]) as (N, T) float32; column 0, which nothing predicts, is 0.
 
-    logits (N, T, vocab), tokens (N, T). Score at the temperature the tokens were sampled at (0, greedy, counts as 1).
+    logits (N, T, vocab), tokens (N, T). Score at the temperature the tokens were sampled at (0, greedy,
+    counts as 1).
     """
     logits = logits[:, :-1]  # (N, T-1, vocab)
     if temperature not in (0, 1):
@@ -37,10 +39,11 @@ def sft_loss(logp: Tensor, weights: Tensor) -> Tensor:
 
 
 def group_advantages(rewards: Tensor, group: int, scale_by_std: bool = True, eps: float = 1e-4) -> Tensor:
-    """A_i = (r_i - mean) / (std + eps) within each prompt's group of consecutive rows; rewards and result (N,).
+    """A_i = (r_i - mean) / (std + eps) within each prompt's group of consecutive rows; rewards and result
+    (N,).
 
-    std is the group's own (divided by G). scale_by_std=False leaves it out (Dr. GRPO, 2503.20783). Equal rewards give
-    exactly zero, so that their rows can be left out of the policy gradient.
+    std is the group's own (divided by G). scale_by_std=False leaves it out (Dr. GRPO, 2503.20783). Equal
+    rewards give exactly zero, so that their rows can be left out of the policy gradient.
     """
     r = rewards.view(-1, group)  # (P, G)
     centred = r - r.mean(1, keepdim=True)
@@ -61,9 +64,10 @@ def grpo_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """-J_RL and its statistics: the clipped surrogate min(rho A, clip(rho) A) minus kl x KL(pi || pi_ref).
 
-    logp, old_logp, ref_logp, weights (N, T); advantages (N,). rho = exp(logp - old_logp) is 1 in the first update after
-    sampling: then the loss is about 0 and its gradient is the policy gradient. clip_high > clip_low is DAPO's
-    clip-higher. The statistics are weighted sums, so that those of micro-batches add up. KL by the k3 estimator exp(d) - d - 1, d = ref_logp - logp: never negative, unbiased
+    logp, old_logp, ref_logp, weights (N, T); advantages (N,). rho = exp(logp - old_logp) is 1 in the first
+    update after sampling: then the loss is about 0 and its gradient is the policy gradient. clip_high >
+    clip_low is DAPO's clip-higher. The statistics are weighted sums, so that those of micro-batches add up.
+    KL by the k3 estimator exp(d) - d - 1, d = ref_logp - logp: never negative, unbiased
     (http://joschu.net/blog/kl-approx.html).
     """
     response = weights > 0

@@ -1,9 +1,10 @@
 """The policy: one decoder-only transformer, a pure function of a dictionary of tensors.
 
-Built as today's open checkpoints are: RMSNorm before each block, rotary positions, grouped-query attention, SwiGLU,
-a head that may share the embedding. Configuration fields and tensor names are those of a Hugging Face Llama folder, so
-that `model.safetensors` needs no renaming. The network holds no weights of its own (it lives on torch's "meta" device);
-`torch.func.functional_call(model, theta, (tokens,))` supplies them. Read on in lora.py, where theta meets w.
+Built as today's open checkpoints are: RMSNorm before each block, rotary positions, grouped-query attention,
+SwiGLU, a head that may share the embedding. Configuration fields and tensor names are those of a Hugging Face
+Llama folder, so that `model.safetensors` needs no renaming. The network holds no weights of its own (it lives
+on torch's "meta" device); `torch.func.functional_call(model, theta, (tokens,))` supplies them. Read on in
+lora.py, where theta meets w.
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ Params = dict[str, Tensor]
 class Cache:
     """Keys and values of the tokens seen so far, in memory laid out once for all `slots` of N rows.
 
-    Prompts of mixed lengths are padded on the left, so that every row writes the same slot; `start` is each row's first
-    real one. `length` counts the slots written.
+    Prompts of mixed lengths are padded on the left, so that every row writes the same slot; `start` is each
+    row's first real one. `length` counts the slots written.
     """
 
     k: Tensor  # (layers, N, Hkv, slots, hd)
@@ -36,14 +37,16 @@ class Cache:
         return Cache(torch.zeros(shape), torch.zeros(shape), start)
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes k, v (N, Hkv, T, hd) behind the tokens seen; returns all of the layer's keys and values so far."""
+        """Writes k, v (N, Hkv, T, hd) behind the tokens seen; returns all of the layer's keys and values so
+        far."""
         end = self.length + k.shape[2]
         self.k[layer, :, :, self.length : end] = k
         self.v[layer, :, :, self.length : end] = v
         return self.k[layer, :, :, :end], self.v[layer, :, :, :end]  # (N, Hkv, end, hd)
 
     def fork(self, times: int, slots: int) -> "Cache":
-        """Each row `times` times over, with room for `slots`: a group's responses share one prefilled prompt."""
+        """Each row `times` times over, with room for `slots`: a group's responses share one prefilled
+        prompt."""
         layers, rows, heads, _, hd = self.k.shape
         new = []
         for seen in (self.k, self.v):
@@ -53,7 +56,8 @@ class Cache:
         return Cache(*new, None if self.start is None else self.start.repeat_interleave(times), self.length)
 
     def keep(self, holes: Tensor, movers: Tensor, rows: int) -> None:
-        """Rows `movers` take the places `holes`, then only the first `rows` stay: only what moves is copied."""
+        """Rows `movers` take the places `holes`, then only the first `rows` stay: only what moves is
+        copied."""
         for name in ("k", "v"):
             memory = getattr(self, name)
             memory[:, holes] = memory[:, movers]
@@ -137,17 +141,15 @@ class GPT(nn.Module):
     def forward(self, tokens: Tensor, start: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Next-token logits (N, T, vocab), always of this shape, for tokens (N, T) int64.
 
-        `start` (N,): each row's first real token, where rows are padded on the left; None where none is (padding on the
-        right needs no mask: attention is causal). With a cache the tokens stand behind those it has seen, and `start`
-        is the cache's.
+        `start` (N,): each row's first real token, where rows are padded on the left; None where none is
+        (padding on the right needs no mask: attention is causal). With a cache the tokens stand behind those
+        it has seen, and `start` is the cache's.
         """
         T = tokens.shape[1]
         seen = 0 if cache is None else cache.length
         if seen + T > self.config.max_position_embeddings:
-            raise ValueError(
-                f"a sequence of {seen + T} tokens does not fit max_position_embeddings = "
-                f"{self.config.max_position_embeddings}: shorten it (max_new) or raise the limit in the config"
-            )
+            limit = f"max_position_embeddings = {self.config.max_position_embeddings}"
+            raise ValueError(f"{seen + T} tokens do not fit {limit}: lower max_new, or raise the limit")
         slot = torch.arange(seen, seen + T, device=tokens.device)[None]  # (1, T)
         start = start if cache is None else cache.start
         if start is None and seen and T > 1:  # attention's own causal mask counts from the first key
@@ -184,8 +186,8 @@ def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
 
 
 def visible(slot: Tensor, start: Tensor) -> Tensor:
-    """(N, 1, T, S) bool: which of the slots 0..S-1 each query may see. A padding slot sees itself: softmax over nothing
-    would be NaN."""
+    """(N, 1, T, S) bool: which of the slots 0..S-1 each query may see. A padding slot sees itself: softmax
+    over nothing would be NaN."""
     query, key = (
         slot.mT[None],
         torch.arange(int(slot[0, -1]) + 1, device=slot.device)[None, None],

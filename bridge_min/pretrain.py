@@ -1,8 +1,8 @@
 """The base model: made by the run itself from the task's reading, once, and kept on disk.
 
-The folder's name is a key over all that made it: settings, held-out problems, these source files, torch's version. The
-code that trains sees only the settings that are in the key, so none can be forgotten. Read on in bridge.py, where
-post-training begins.
+The folder's name is a key over all that made it: settings, held-out problems, these source files, torch's
+version. The code that trains sees only the settings that are in the key, so none can be forgotten. Read on in
+bridge.py, where post-training begins.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ import tiktoken
 import torch
 
 from .bridge import adamw, ascend, gradients, j_sft, policy_logprobs, schedule, weighted
-from .checkpoint import load_model, save_model
-from .config import Config, generator
+from .checkpoint import load_model, save_model, write
+from .config import Config, generator, to_json
 from .model import GPT, Params, build, init_params
 from .rollout import pack
 from .tasks import Task, reading
@@ -37,6 +37,7 @@ def base_model(config: Config, task: Task, tokenizer: tiktoken.Encoding) -> tupl
     folder = Path(config.out).parent / f"base-{key(settings, held_out)}"
     if not (folder / "model.safetensors").exists():
         print(f"base: {settings.base_steps} steps of pretraining, kept in {folder}")
+        write(folder / "run.json", to_json(config).encode())
         save_model(folder, pretrain(settings, held_out, tokenizer), settings.model)
     model_config, theta = load_model(folder)
     return build(model_config), theta

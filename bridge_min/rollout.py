@@ -1,8 +1,9 @@
 """Sampling: G responses for each prompt, with a KV cache, reproducible row by row.
 
-The prompt is computed once per group. A row that has ended gives its place to the last live one, so it costs nothing
-more. Randomness is one number in [0, 1) per row and position, drawn beforehand, that is looked up in the cumulative
-distribution: a response depends on its own row alone, not on the batch around it. Read on in losses.py.
+The prompt is computed once per group. A row that has ended gives its place to the last live one, so it costs
+nothing more. Randomness is one number in [0, 1) per row and position, drawn beforehand, that is looked up in
+the cumulative distribution: a response depends on its own row alone, not on the batch around it. Read on in
+losses.py.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -22,7 +23,7 @@ class Batch:
 
     tokens: Tensor  # (N, T) int64
     mask: Tensor  # (N, T) bool: response tokens, the end of text among them
-    weights: Tensor  # (N, T) float32: share of each token in a loss; they sum to 1 over the batch they were made for
+    weights: Tensor  # (N, T) float32: each token's share of a loss; 1 in all over the whole batch
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -78,8 +79,9 @@ def sample(
 ) -> Rollouts:
     """Samples from pi_params: N / P responses for each of the P prompts.
 
-    prompts: P lists of tokens, none empty. uniforms (N, max_new) float32 in [0, 1): the random number of each row and
-    position; a prompt's rows stand together. Temperature 0 is greedy (log-probs then at temperature 1).
+    prompts: P lists of tokens, none empty. uniforms (N, max_new) float32 in [0, 1): the random number of each
+    row and position; a prompt's rows stand together. Temperature 0 is greedy (log-probs then at temperature
+    1).
     """
     N, max_new = uniforms.shape
     group, width = N // len(prompts), max(map(len, prompts))
@@ -120,8 +122,9 @@ def sample(
 
 
 def choose(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """One token per row and its log-prob, (n,) each, for logits (n, vocab) and uniform (n,): the first token whose
-    cumulative probability exceeds the random number. Summed in float64, so that the last one does for any below 1."""
+    """One token per row and its log-prob, (n,) each, for logits (n, vocab) and uniform (n,): the first token
+    whose cumulative probability exceeds the random number. Summed in float64, so that the last one does for
+    any below 1."""
     logps = (logits / (temperature or 1.0)).log_softmax(-1)  # (n, vocab)
     if temperature == 0:
         token = logps.argmax(-1)

@@ -1,8 +1,8 @@
 """Problems, demonstrations and what the base model reads: what is learnt, and from whom.
 
-**arith**: sums of several numbers, such as 7+5-4+8-9. Writing the steps helps (a step is one small sum), guessing the
-result does not. Every random choice follows from the seed; splits are disjoint by problem, and the base model never
-reads a validation or test problem. Read on in pretrain.py and rollout.py.
+**arith**: sums of several numbers, such as 7+5-4+8-9. Writing the steps helps (a step is one small sum),
+guessing the result does not. Every random choice follows from the seed; splits are disjoint by problem, and
+the base model never reads a validation or test problem. Read on in pretrain.py and rollout.py.
 """
 
 import random
@@ -17,7 +17,8 @@ SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a wrong step of a demonstration is 
 
 @dataclass(frozen=True)
 class Problem:
-    """A prompt, the reference answer, and a response that shows the work (in a demonstration perhaps a wrong one)."""
+    """A prompt, the reference answer, and a response that shows the work (in a demonstration perhaps a wrong
+    one)."""
 
     prompt: str
     answer: str
@@ -37,7 +38,8 @@ class Task:
 
 
 def load_task(config: Config) -> Task:
-    """The problems of a config, the same for the same seed. Raises ValueError if there are not enough different ones."""
+    """The problems of a config, the same for the same seed. Raises ValueError if there are not enough
+    different ones."""
     draw = random.Random(f"{config.seed}/problems")
     wanted = config.train_problems + config.val_problems + config.test_problems
     terms: dict[tuple[int, ...], None] = {}  # a set that keeps its order
@@ -63,8 +65,8 @@ def demonstration(draw: random.Random, terms: Sequence[int], wrong: float) -> Pr
 
 
 def reading(config: Config, step: int, held_out: set[str]) -> list[tuple[str, str]]:
-    """One pretraining batch of documents (prompt, response): many single steps, some many-term sums with a bare
-    answer, a few with worked steps. Prompts in `held_out` are left out."""
+    """One pretraining batch of documents (prompt, response): many single steps, some many-term sums with a
+    bare answer, a few with worked steps. Prompts in `held_out` are left out."""
     draw, documents = random.Random(f"{config.seed}/{step}/reading"), []
     while len(documents) < config.base_batch:
         kind = draw.random()

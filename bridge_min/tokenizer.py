@@ -1,7 +1,7 @@
 """Text to tokens and back: a `tiktoken.Encoding` whose vocabulary is the 256 bytes, PAD and EOS.
 
-Nothing is downloaded. PAD and EOS are different tokens: a response's end must be sampled, scored and trained, and where
-padding lies is known from masks, never from token values.
+Nothing is downloaded. PAD and EOS are different tokens: a response's end must be sampled, scored and trained,
+and where padding lies is known from masks, never from token values.
 """
 
 import tiktoken

@@ -1,4 +1,5 @@
-"""A policy small enough to differentiate by hand: two blocks, grouped queries, in float64; and rows to feed it."""
+"""A policy small enough to differentiate by hand: two blocks, grouped queries, in float64; and rows to feed
+it."""
 
 from dataclasses import replace
 from functools import partial
@@ -8,8 +9,8 @@ import torch
 
 from bridge_min.bridge import policy_logprobs
 from bridge_min.config import Config, ModelConfig, generator
-from bridge_min.losses import token_weights
 from bridge_min.lora import init_lora
+from bridge_min.losses import token_weights
 from bridge_min.model import build, init_params
 from bridge_min.rollout import Rollouts, pack
 from bridge_min.tokenizer import EOS
@@ -36,7 +37,8 @@ def double(params, noise=0.0, seed=0):
 
 
 class World:
-    """theta, theta_hat and w in general position (no zeros, no ties), demonstrations and rewarded rollouts."""
+    """theta, theta_hat and w in general position (no zeros, no ties), demonstrations and rewarded
+    rollouts."""
 
     def __init__(self, model_config=SMALL):
         base = init_params(model_config, generator(1, 0, "init"))
@@ -79,13 +81,13 @@ def directional(f, params, seed, step=1e-6):
 
 
 def assert_gradient(f, params, gradient, directions=4, rel=1e-6):
-    """`gradient` is f's at params: against central differences in float64 along random directions, and tensor by
-    tensor, so that no tensor's error hides behind a larger one."""
+    """`gradient` is f's at params: against central differences in float64 along random directions, and tensor
+    by tensor, so that no tensor's error hides behind a larger one."""
     for seed in range(directions):
         slope, d = directional(f, params, seed)
         assert sum(float((gradient[k] * d[k]).sum()) for k in params) == pytest.approx(
             slope, rel=rel, abs=1e-8
         )
     for name in params:
-        slope, d = directional(lambda part: f({**params, **part}), {name: params[name]}, 99)  # noqa: B023
+        slope, d = directional(lambda part: f({**params, **part}), {name: params[name]}, 99)
         assert float((gradient[name] * d[name]).sum()) == pytest.approx(slope, rel=1e-5, abs=1e-8), name

@@ -134,7 +134,8 @@ def test_kl_is_never_negative_and_pulls_towards_the_reference():
 
 
 def test_kl_estimator_is_of_the_policy_against_the_reference():
-    """Averaged over the policy's own samples k3 is KL(pi || ref), the sum of p log(p / q); not KL(ref || pi)."""
+    """Averaged over the policy's own samples k3 is KL(pi || ref), the sum of p log(p / q); not KL(ref ||
+    pi)."""
     p, q = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.2, 0.3, 0.5])
     one, weights = torch.zeros(1), torch.ones(1, 1)
     estimate = sum(

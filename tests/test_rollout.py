@@ -18,7 +18,8 @@ GROUP, MAX_NEW = 6, 12
 
 @pytest.fixture(scope="module")
 def policy():
-    """Random weights that like to end: about a fifth of the tokens are EOS, so that rows leave all the time."""
+    """Random weights that like to end: about a fifth of the tokens are EOS, so that rows leave all the
+    time."""
     theta = init_params(SMALL, generator(3, 0, "init"))
     direction = torch.randn(SMALL.hidden_size, generator=generator(3, 0, "direction"))
     theta["model.embed_tokens.weight"] *= 0.5
@@ -123,7 +124,8 @@ def test_greedy_takes_the_likeliest_token_whatever_the_random_numbers(policy, un
 
 
 def test_ended_rows_are_not_computed(policy, uniforms, rollouts, monkeypatch):
-    """The rows that go through the network after the prompt are those still speaking, and none after the last end."""
+    """The rows that go through the network after the prompt are those still speaking, and none after the last
+    end."""
     computed, forward = [], type(policy[0]).forward
     monkeypatch.setattr(
         type(policy[0]),

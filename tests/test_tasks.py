@@ -1,4 +1,5 @@
-"""The world: disjoint splits, right references, wrong demonstrations that are wrong, and what the base never reads."""
+"""The world: disjoint splits, right references, wrong demonstrations that are wrong, and what the base never
+reads."""
 
 from dataclasses import replace
 
@@ -58,13 +59,16 @@ def test_the_configured_share_of_demonstrations_is_wrong(share):
 
 
 def test_the_base_reads_no_held_out_problem_and_the_shares_are_kept():
-    config = replace(CONFIG, base_batch=2000, terms=(3, 3), train_problems=300, demos=10, worked_share=0.2, direct_share=0.3)
+    shares = {"worked_share": 0.2, "direct_share": 0.3}
+    config = replace(CONFIG, base_batch=2000, terms=(3, 3), train_problems=300, **shares)
     held_out = {p.prompt for p in load_task(config).val + load_task(config).test}
     documents = reading(config, 0, held_out)
     assert len(documents) == 2000 and not held_out & {prompt for prompt, _ in documents}
     single = [r for p, r in documents if r.count("=") == 1]
     direct = [r for p, r in documents if "=" not in r]
-    assert len(single) / 2000 == pytest.approx(0.5, abs=0.08) and len(direct) / 2000 == pytest.approx(0.3, abs=0.08)
+    assert len(single) / 2000 == pytest.approx(0.5, abs=0.08) and len(direct) / 2000 == pytest.approx(
+        0.3, abs=0.08
+    )
     assert reading(config, 0, held_out) == documents != reading(config, 1, held_out)
 
 

@@ -1,0 +1,160 @@
+"""To disk and back to the bit; a disturbed file is refused by name."""
+
+import json
+import os
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import SMALL, World, double
+from safetensors.torch import load_file, save_file
+
+from bridge_min import checkpoint
+from bridge_min.bridge import adamw, ascend, bridge
+from bridge_min.checkpoint import CheckpointError, load_model, load_run, read_tensors, save_model, save_run
+from bridge_min.config import generator
+from bridge_min.lora import init_lora, merge
+from bridge_min.model import init_params
+
+
+@pytest.fixture
+def theta():
+    return init_params(SMALL, generator(0, 0, "init"))
+
+
+def update(world, optimizers):
+    directions, _ = bridge(world.config, world.logprobs, world.players, world.demos, world.rollouts)
+    for name, params in world.players.items():
+        ascend(optimizers[name], params, directions[name], 1e-2, 1.0)
+
+
+def optimizers_of(world):
+    return {name: adamw(world.config, params) for name, params in world.players.items()}
+
+
+def test_a_run_goes_on_to_the_bit(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    world = World()
+    optimizers = optimizers_of(world)
+    for step in range(4):
+        if step == 2:
+            save_run(path, 2, world.config, world.players, optimizers)
+        update(world, optimizers)
+    again = World()
+    for params in again.players.values():  # whatever was there before is replaced
+        for value in params.values():
+            value += 1.0
+    optimizers = optimizers_of(again)
+    assert load_run(path, again.players, optimizers) == 2
+    for _ in range(2):
+        update(again, optimizers)
+    for player, params in world.players.items():
+        for name, value in params.items():
+            assert torch.equal(value, again.players[player][name]), (player, name)
+
+
+def test_a_run_before_its_first_step_can_be_saved(tmp_path):
+    world, path = World(), tmp_path / "checkpoint.safetensors"
+    save_run(path, 0, world.config, world.players, optimizers_of(world))
+    assert load_run(path, world.players, optimizers_of(world)) == 0
+
+
+def test_the_model_folder_holds_the_merged_policy(tmp_path, theta):
+    for config in (SMALL, replace(SMALL, tie_word_embeddings=False)):
+        theta = init_params(config, generator(0, 0, "init"))
+        w = {k: v + 0.1 for k, v in init_lora(theta, ("q_proj",), 2, generator(0, 0, "lora")).items()}
+        merged = merge(theta, w, 2.0)
+        save_model(tmp_path, merged, config)
+        loaded_config, loaded = load_model(tmp_path)
+        assert loaded_config == config and loaded.keys() == merged.keys()
+        assert all(torch.equal(loaded[name], merged[name]) for name in merged)
+
+
+def test_any_flipped_byte_and_any_cut_is_refused(tmp_path):
+    world, path = World(), tmp_path / "checkpoint.safetensors"
+    optimizers = optimizers_of(world)
+    update(world, optimizers)
+    save_run(path, 1, world.config, world.players, optimizers)
+    whole, draw = path.read_bytes(), random.Random(0)
+    before = {player: {k: v.clone() for k, v in params.items()} for player, params in world.players.items()}
+    header = int.from_bytes(whole[:8], "little") + 8
+    places = [*range(8), *draw.sample(range(8, header), 60), *draw.sample(range(header, len(whole)), 60)]
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors"):
+            load_run(path, world.players, optimizers)
+    for length in (0, 5, 8, header // 2, header, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors"):
+            load_run(path, world.players, optimizers)
+    for player, params in before.items():
+        assert all(torch.equal(value, world.players[player][name]) for name, value in params.items())
+    path.write_bytes(whole)
+    assert load_run(path, world.players, optimizers) == 1
+
+
+def test_missing_foreign_and_misshapen_tensors_are_named(tmp_path, theta):
+    save_model(tmp_path, theta, SMALL)
+    path, name = tmp_path / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
+    for change, words in (
+        (lambda t: t.pop(name), f"{name} is missing"),
+        (lambda t: t.update({"surplus": torch.zeros(1)}), "surplus is not part"),
+        (lambda t: t.update({name: torch.zeros(2, 3)}), rf"{name} has shape \(2, 3\), not \(12, 8\)"),
+    ):
+        tensors = dict(theta)
+        change(tensors)
+        save_file(tensors, path)
+        with pytest.raises(CheckpointError, match=words):
+            load_model(tmp_path)
+
+
+def test_a_run_of_another_shape_is_refused_by_the_tensor(tmp_path):
+    world, path = World(), tmp_path / "checkpoint.safetensors"
+    save_run(path, 0, world.config, world.players, optimizers_of(world))
+    world.players["w"] = double(init_lora(world.theta, ("q_proj",), 3, generator(0, 0, "lora")))
+    with pytest.raises(CheckpointError, match=r"tensor w/model\.layers\.\d\."):
+        load_run(path, world.players, optimizers_of(world))
+
+
+def test_what_is_missing_or_no_checkpoint_is_said(tmp_path, theta):
+    with pytest.raises(CheckpointError, match=r"config\.json does not exist"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_model(tmp_path)
+    save_model(tmp_path, theta, SMALL)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "hidden_size": 16}))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: tensor .* has shape"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not exist"):
+        load_model(tmp_path)
+    save_file(theta, tmp_path / "checkpoint.safetensors")
+    with pytest.raises(CheckpointError, match="no checkpoint of a run"):
+        load_run(tmp_path / "checkpoint.safetensors", {}, {})
+
+
+def test_a_crash_while_writing_leaves_the_old_file(tmp_path, theta, monkeypatch):
+    save_model(tmp_path, theta, SMALL)
+
+    def crash(*_):
+        raise OSError("power cut")
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(OSError, match="power cut"):
+        save_model(tmp_path, {name: value + 1 for name, value in theta.items()}, SMALL)
+    monkeypatch.undo()
+    assert all(torch.equal(value, theta[name]) for name, value in load_model(tmp_path)[1].items())
+
+
+def test_the_file_is_plain_safetensors(tmp_path, theta):
+    save_model(tmp_path, theta, SMALL)
+    assert all(
+        torch.equal(value, theta[name]) for name, value in load_file(tmp_path / "model.safetensors").items()
+    )
+    digest = read_tensors(tmp_path / "model.safetensors")[1]["digest"]
+    assert len(digest) == 64 and digest != checkpoint.NO_DIGEST

@@ -1,0 +1,31 @@
+"""Estimates against counting, intervals against their definition."""
+
+import itertools
+import math
+
+import pytest
+
+from bridge_min.evaluate import mean_and_half_width, pass_at_k, wilson
+
+
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_response():
+    for n in range(1, 7):
+        for right in range(n + 1):
+            for k in range(1, n + 1):
+                subsets = list(itertools.combinations([1] * right + [0] * (n - right), k))
+                assert pass_at_k(n, right, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+def test_wilson_holds_the_shares_that_a_test_would_not_reject():
+    for right, n in ((0, 50), (3, 50), (25, 50), (50, 50)):
+        low, high = wilson(right, n)
+        assert 0 <= low <= right / n <= high <= 1
+        for p in (low, high):
+            if 0 < p < 1:  # the ends lie 1.96 standard errors of *p* from the estimate
+                assert abs(right / n - p) == pytest.approx(1.96 * math.sqrt(p * (1 - p) / n), abs=1e-9)
+
+
+def test_mean_and_half_width():
+    mean, half = mean_and_half_width([0.0, 1.0, 1.0, 0.0])
+    assert mean == 0.5 and half == pytest.approx(1.96 * math.sqrt((4 * 0.25 / 3) / 4))
+    assert mean_and_half_width([0.7]) == (0.7, 0.0)

@@ -1,0 +1,197 @@
+"""The run as its users start it: to a table, twice the same, killed and resumed to the bit, and what it
+refuses."""
+
+import ast
+import contextlib
+import hashlib
+import io
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bridge_min.checkpoint import read_tensors
+from train import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = """
+model = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+terms, largest, train_problems, val_problems, test_problems, demos = (2, 3), 9, 60, 6, 6, 20
+base_steps, base_batch, base_lr, threads = 250, 32, 1e-2, 1
+prompts, group, max_new, demos_per_step, micro_batch = 4, 4, 24, 4, 8
+steps, log_every, eval_every, save_every, samples = 12, 2, 4, 3, 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "tiny.py").write_text(TINY)
+    return folder
+
+
+def arguments(folder, name, *options):
+    return [str(folder / "tiny.py"), f"--out={folder / name}", *options]
+
+
+def run(folder, name, *options):
+    """A run in this process: exit code, what was printed, and the error."""
+    printed, handler = io.StringIO(), signal.getsignal(signal.SIGINT)
+    try:
+        with contextlib.redirect_stdout(printed):
+            cli(arguments(folder, name, *options))
+    except SystemExit as stop:
+        return 1, printed.getvalue(), str(stop.code)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return 0, printed.getvalue(), ""
+
+
+def start(folder, name, until):
+    """A run in a process of its own, returned after `until` updates."""
+    command = [sys.executable, "train.py", *arguments(folder, name)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    metrics = folder / name / "metrics.jsonl"
+    while process.poll() is None and not (
+        metrics.exists() and metrics.read_text().count("sft_loss") >= until
+    ):
+        time.sleep(0.002)
+    return process
+
+
+def outcome(folder, name):
+    """All that follows from the seed: final weights of all players with their moments, merged model, metrics,
+    table."""
+    tensors = {}
+    for file in ("checkpoint.safetensors", "model.safetensors"):
+        tensors |= {f"{file}/{key}": value for key, value in read_tensors(folder / name / file)[0].items()}
+    texts = [(folder / name / file).read_text() for file in ("metrics.jsonl", "results.json")]
+    return {key: hashlib.sha256(value.numpy().tobytes()).hexdigest() for key, value in tensors.items()}, texts
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder):
+    code, printed, error = run(folder, "unbroken")
+    assert code == 0, error
+    return printed, outcome(folder, "unbroken")
+
+
+def test_a_run_goes_from_nothing_to_a_table(folder, unbroken):
+    printed, _ = unbroken
+    for words in ("base: step", "validation at step 12", "tokens/s", "\nbase ", "\nshadow (theta_hat, w) "):
+        assert words in printed
+    metrics = [json.loads(line) for line in (folder / "unbroken" / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics if "sft_loss" in m] == list(range(1, 13))
+    assert [m["step"] for m in metrics if "val_theta_hat" in m] == [0, 4, 8, 12]
+    for key in ("reward", "finished", "length", "gain", "norm_theta", "norm_theta_hat", "norm_w"):
+        assert any(key in m for m in metrics)
+    assert any(m.get("mixed", 0) > 0 for m in metrics)  # or no policy gradient would be tested here
+
+
+def test_eval_finds_what_the_table_said(folder, unbroken):
+    command = [sys.executable, "eval.py", str(folder / "unbroken"), "--splits=val,test"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stderr
+    rows = {line.split()[0]: line.split()[3:] for line in found.stdout.splitlines()[1:]}
+    (trained,) = [
+        line.split()[3:] for line in unbroken[0].splitlines() if line.startswith("trained by bridge")
+    ]
+    assert rows["test,"] == trained and "val," in rows
+
+
+def test_the_same_seed_twice_is_the_same_run_and_the_base_is_kept(folder, unbroken):
+    code, printed, _ = run(folder, "twice")
+    assert code == 0 and "base: step" not in printed
+    assert outcome(folder, "twice") == unbroken[1]
+    assert run(folder, "other", "--seed=1")[0] == 0
+    assert outcome(folder, "other") != unbroken[1]
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_killed_anywhere_and_resumed_it_ends_with_the_same_weights(folder, unbroken, attempt):
+    name, draw = f"killed{attempt}", random.Random(attempt)
+    process = start(folder, name, until=draw.randrange(1, 11))
+    time.sleep(draw.random() * 0.03)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    code, _, error = run(folder, name, "--resume")
+    assert code == 0, error
+    assert outcome(folder, name) == unbroken[1]
+
+
+def test_interrupt_finishes_the_step_saves_and_says_how_to_go_on(folder, unbroken):
+    process = start(folder, "interrupted", until=1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"--resume" in error
+    saved = int(read_tensors(folder / "interrupted" / "checkpoint.safetensors")[1]["step"])
+    assert 1 <= saved < 12
+    assert run(folder, "interrupted", "--resume")[0] == 0
+    assert outcome(folder, "interrupted") == unbroken[1]
+
+
+OPTIONS = (["--method=grpo"], ["--method=sft"], ["--meta=unrolled"], ["--kl=0.1", "--normaliser=sequence"])
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_method_and_option_runs(folder, unbroken, options):
+    code, printed, error = run(folder, "-".join(options).replace("=", ""), "--steps=2", *options)
+    assert code == 0, error
+    assert ("kl " in printed) == ("--kl=0.1" in options)
+
+
+def test_a_used_folder_is_not_touched_without_being_told(folder, unbroken):
+    code, _, error = run(folder, "unbroken")
+    assert code == 1 and "--resume" in error and "--overwrite" in error
+    code, _, error = run(folder, "unbroken", "--resume", "--lr=0.5")
+    assert code == 1 and "lr was 0.001, is 0.5" in error
+    assert outcome(folder, "unbroken") == unbroken[1]
+    code, _, error = run(folder, "nowhere", "--resume")
+    assert code == 1 and "no run in" in error and not (folder / "nowhere").exists()
+
+
+def test_a_damaged_checkpoint_stops_the_run_with_its_name(folder, unbroken):
+    run(folder, "damaged", "--steps=2")
+    path = folder / "damaged" / "checkpoint.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    code, _, error = run(folder, "damaged", "--steps=2", "--resume")
+    assert code == 1 and "checkpoint.safetensors is damaged" in error
+    assert path.read_bytes() == data
+    assert run(folder, "damaged", "--steps=2", "--overwrite")[0] == 0
+
+
+def test_a_gradient_that_is_not_finite_stops_before_anything_moves(folder, unbroken):
+    code, _, error = run(folder, "exploded", "--lr=1e20", "--lr_lora=1e20", "--save_every=1")
+    assert code == 1 and "is nan" in error and "last good state" in error
+    tensors, _ = read_tensors(folder / "exploded" / "checkpoint.safetensors")
+    assert all(value.isfinite().all() for value in tensors.values())
+
+
+def test_nothing_forbidden_is_used():
+    """No regex, sympy, pickle, eval or exec, and nothing that opens a connection."""
+    forbidden = {
+        "re",
+        "regex",
+        "sympy",
+        "pickle",
+        "eval",
+        "exec",
+        "compile",
+        "requests",
+        "urllib",
+        "socket",
+        "ast",
+    }
+    for path in [*ROOT.glob("bridge_min/*.py"), ROOT / "train.py", ROOT / "eval.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [node.func.id] if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else []
+            assert not forbidden & {name.split(".")[0] for name in names}, (path.name, names)
