@@ -6,8 +6,8 @@
                                                   + lam (J_RL(theta, w) - J_RL(theta_hat, w)) ]
 
 The last bracket is the cooperative gain: what joint training has over RL alone, on the same rollouts. An
-objective is a list of (coefficient, term), to be maximized; a term is one micro-batch's share as a function of
-(theta, w). Read on in baselines.py for the rivals and in train.py for the run.
+objective is a list of (coefficient, term), to be maximized; a term is one micro-batch's share as a function
+of (theta, w). Read on in baselines.py for the rivals and in train.py for the run.
 """
 
 import math

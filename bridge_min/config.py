@@ -79,12 +79,12 @@ class Config:
     base_steps: int = 1000  # steps of pretraining
     base_batch: int = 256  # documents per step
     base_lr: float = 3e-3  # peak step size
-    worked_share: float = 0.15  # share of the documents that are worked solutions, 0..1
-    direct_share: float = 0.25  # share that answers a long sum at once, 0..1; the rest is single steps
+    worked_share: float = 0.2  # share of the documents that are worked solutions, 0..1
+    direct_share: float = 0.2  # share that answers a long sum at once, 0..1; the rest is single steps
     # The method (bridge.py, baselines.py)
     method: str = "bridge"  # bridge, grpo or sft
     meta: str = "first_order"  # teacher's gradient: first_order or unrolled
-    lam: float = 0.5  # lambda, weight of RL against SFT, 0..1
+    lam: float = 0.7  # lambda, weight of RL against SFT, 0..1
     eta: float = 0.1  # size of the inner gradient step, unrolled only
     lora_rank: int = 8  # rank of w
     lora_scale: float = 2.0  # factor before B A

@@ -31,33 +31,41 @@ SETTINGS = (
 
 
 def base_model(config: Config, task: Task, tokenizer: tiktoken.Encoding) -> tuple[GPT, Params]:
-    """The base of this config, from disk if it was made before, beside the run's folder."""
-    settings = SimpleNamespace(**{name: getattr(config, name) for name in SETTINGS})
-    held_out = {problem.prompt for problem in task.val + task.test}
-    folder = Path(config.out).parent / f"base-{key(settings, held_out)}"
+    """The base of this config, from disk if it was made before."""
+    folder = base_folder(config, task)
     if not (folder / "model.safetensors").exists():
-        print(f"base: {settings.base_steps} steps of pretraining, kept in {folder}")
+        print(f"base: {config.base_steps} steps of pretraining, to be kept in {folder}")
+        theta = pretrain(settings_of(config), held_out(task), tokenizer)
         write(folder / "run.json", to_json(config).encode())
-        save_model(folder, pretrain(settings, held_out, tokenizer), settings.model)
+        save_model(folder, theta, config.model)
     model_config, theta = load_model(folder)
     return build(model_config), theta
 
 
-def key(settings: SimpleNamespace, held_out: set[str]) -> str:
+def base_folder(config: Config, task: Task) -> Path:
+    """Beside the run's folder, named by the key."""
+    made_by = {**vars(settings_of(config)), "model": asdict(config.model)}
     sources = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    made_by = {**vars(settings), "model": asdict(settings.model)}
-    everything = json.dumps([made_by, sorted(held_out), sources, torch.__version__], sort_keys=True)
-    return hashlib.sha256(everything.encode()).hexdigest()[:12]
+    key = json.dumps([made_by, sorted(held_out(task)), sources, torch.__version__], sort_keys=True)
+    return Path(config.out).parent / f"base-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
-def pretrain(settings: SimpleNamespace, held_out: set[str], tokenizer: tiktoken.Encoding) -> Params:
+def settings_of(config: Config) -> SimpleNamespace:
+    return SimpleNamespace(**{name: getattr(config, name) for name in SETTINGS})
+
+
+def held_out(task: Task) -> set[str]:
+    return {problem.prompt for problem in task.val + task.test}
+
+
+def pretrain(settings: SimpleNamespace, hidden: set[str], tokenizer: tiktoken.Encoding) -> Params:
     """Next-token training on the reading's responses (the prompts are random numbers), from fresh weights."""
     theta = init_params(settings.model, generator(settings.seed, 0, "init"))
     optimizer = adamw(settings, theta)
     logprobs = partial(policy_logprobs, build(settings.model), 0.0)
     began = time.monotonic()
     for step in range(settings.base_steps):
-        documents = reading(settings, step, held_out)
+        documents = reading(settings, step, hidden)
         prompts = [tokenizer.encode_ordinary(prompt) for prompt, _ in documents]
         responses = [tokenizer.encode_ordinary(response) + [EOS] for _, response in documents]
         objective = weighted((1.0, j_sft(logprobs, pack(prompts, responses), settings.micro_batch)))
