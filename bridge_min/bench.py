@@ -72,11 +72,8 @@ def steps(config: Config) -> None:
     print(f"  bridge's whole step / grpo's whole step  {ratio:.2f}")
     kept = rollouts.select(rollouts.advantages.nonzero()[:, 0])
     computed = sum(part.tokens.numel() for part in kept.micro_batches(config.micro_batch))
-    print(
-        f"  rows with an advantage {len(kept) / len(rollouts):.2f}; of the full rectangle of rows and columns ",
-        end="",
-    )
-    print(f"{computed / rollouts.tokens.numel():.2f} goes through a policy-gradient pass")
+    print(f"  rows that have an advantage  {len(kept) / len(rollouts):.2f} of all")
+    print(f"  token positions in a policy-gradient pass  {computed / rollouts.tokens.numel():.2f} of N x T")
 
 
 def sampling(config: Config) -> None:

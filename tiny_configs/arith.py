@@ -1,4 +1,4 @@
-"""Toy arithmetic, from nothing to a table in a few minutes on two CPU cores. Every key: bridge_min/config.py."""
+"""Toy arithmetic, from nothing to a table in minutes on two CPU cores. Every key: bridge_min/config.py."""
 
 out = "out/arith"
 threads = 1
