@@ -59,6 +59,18 @@ def test_padding_on_either_side_changes_nothing(policy):
     assert left.isfinite().all()
 
 
+def test_positions_count_from_each_row_s_first_real_token(policy, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "bridge_min.model.rotary_table",
+        lambda position, config: (seen.append(position.tolist()), rotary_table(position, config))[1],
+    )
+    cache = Cache.empty(policy[0].config, 2, 4, torch.tensor([0, 2]))
+    run(policy, random_tokens(2, 3), cache=cache)
+    run(policy, random_tokens(2, 1), cache=cache)
+    assert seen == [[[0, 1, 2], [0, 0, 0]], [[3], [1]]]
+
+
 @pytest.mark.parametrize("start", [None, [0, 2, 3]])
 def test_cached_equals_uncached(policy, start):
     tokens = random_tokens(3, 9)
