@@ -27,7 +27,7 @@ from bridge_min.baselines import METHODS
 from bridge_min.bridge import Players, acting, adamw, ascend, policy_logprobs, schedule
 from bridge_min.checkpoint import CheckpointError, load_run, save_model, save_run, write
 from bridge_min.config import Config, ConfigError, generator, load_config
-from bridge_min.data import draw_demonstrations, reference_logprobs, roll_out
+from bridge_min.data import check_lengths, draw_demonstrations, reference_logprobs, roll_out
 from bridge_min.evaluate import answer_problems, score, table
 from bridge_min.log import RunLog, open_folder
 from bridge_min.lora import init_lora
@@ -39,8 +39,9 @@ from bridge_min.tokenizer import byte_tokenizer
 
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
     torch.set_num_threads(config.threads)
-    out = open_folder(config, resume, overwrite)
     task, tokenizer = load_task(config), byte_tokenizer()
+    check_lengths(config, tokenizer, task.train + task.val + task.test)
+    out = open_folder(config, resume, overwrite)
     model, base = base_model(config, task, tokenizer)
     logprobs = partial(policy_logprobs, model, config.lora_scale)
 

@@ -120,15 +120,9 @@ class Config:
             require(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} must lie in 0..1")
         for name in ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm"):
             require(getattr(self, name) > 0, f"{name} = {getattr(self, name)} must be above 0")
-        for name, limit in (
-            ("prompts", "train_problems"),
-            ("demos_per_step", "demos"),
-            ("demos", "train_problems"),
-        ):
-            most = getattr(self, limit)
-            require(
-                getattr(self, name) <= most, f"{name} = {getattr(self, name)} is more than {limit} = {most}"
-            )
+        for name, limit in AT_MOST.items():
+            value, most = getattr(self, name), getattr(self, limit)
+            require(value <= most, f"{name} = {value} is more than {limit} = {most}")
         shares = self.worked_share + self.direct_share
         require(shares <= 1, f"worked_share + direct_share = {shares} must be at most 1")
         require(
@@ -148,6 +142,7 @@ COUNTS = (
     *("test_problems", "demos", "base_steps", "base_batch", "lora_rank", "prompts", "group", "max_new"),
     *("demos_per_step", "steps", "samples"),
 )
+AT_MOST = {"prompts": "train_problems", "demos": "train_problems", "demos_per_step": "demos"}
 
 
 class ConfigError(ValueError):
@@ -166,9 +161,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if Path(path).suffix == ".json":
             given = json.loads(Path(path).read_text())
         else:
-            given = {
-                key: value for key, value in runpy.run_path(str(path)).items() if not key.startswith("_")
-            }
+            names = runpy.run_path(str(path))
+            given = {key: value for key, value in names.items() if not key.startswith("_")}
     except OSError as error:
         raise ConfigError(f"config file {path}: {error.strerror}") from None
     except SyntaxError as error:
@@ -180,6 +174,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         require(argument.startswith("--") and bool(equals), f"{argument!r} is not of the form --key=value")
         inner, _, rest = key.partition(".")
         if rest:
+            require(
+                isinstance(given.get(inner, {}), dict), f"{inner} = {given.get(inner)!r} has no key {rest!r}"
+            )
             given[inner] = {**given.get(inner, {}), rest: text}
         else:
             given[key] = text

@@ -9,7 +9,7 @@ import tiktoken
 import torch
 
 from .bridge import LogProbs
-from .config import Config, generator
+from .config import Config, generator, require
 from .losses import group_advantages, sequence_weights
 from .model import GPT, Params
 from .rollout import Batch, Rollouts, pack, sample, texts
@@ -19,6 +19,16 @@ from .tokenizer import EOS
 
 def encode(tokenizer: tiktoken.Encoding, problems: list[Problem]) -> list[list[int]]:
     return [tokenizer.encode_ordinary(problem.prompt) for problem in problems]
+
+
+def check_lengths(config: Config, tokenizer: tiktoken.Encoding, problems: list[Problem]) -> None:
+    """Raises ConfigError, before anything is computed, if a prompt and its response may not fit the network."""
+    longest, limit = max(map(len, encode(tokenizer, problems))), config.model.max_position_embeddings
+    require(
+        longest + config.max_new <= limit,
+        f"the longest prompt, {longest} tokens, and max_new = {config.max_new} do not fit "
+        f"model.max_position_embeddings = {limit}",
+    )
 
 
 def reward(rollouts: Rollouts, responses: list[str], problems: list[Problem]) -> list[float]:

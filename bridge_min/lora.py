@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .config import ConfigError
 from .model import Params
 
 
@@ -26,7 +27,7 @@ def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch
         chosen = [name for name in matrices if name.split(".")[-1] == target]
         if not chosen:
             ends = sorted({name.split(".")[-1] for name in matrices})
-            raise ValueError(f"lora_targets: {target!r} names no matrix; there are {', '.join(ends)}")
+            raise ConfigError(f"lora_targets: {target!r} names no matrix; there are {', '.join(ends)}")
         for name in chosen:
             W = theta[name + ".weight"]
             bound = W.shape[1] ** -0.5

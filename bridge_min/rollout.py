@@ -32,9 +32,7 @@ class Batch:
         """The rows with these indices, cut to the longest of them."""
         T = int(self.length()[rows].max()) if len(rows) else 0
         part = {f.name: value[rows] for f in fields(self) if (value := getattr(self, f.name)) is not None}
-        return replace(
-            self, **{name: value[:, :T] if value.dim() == 2 else value for name, value in part.items()}
-        )
+        return replace(self, **{name: v[:, :T] if v.dim() == 2 else v for name, v in part.items()})
 
     def length(self) -> Tensor:
         """Tokens of each row's prompt and response, (N,)."""
@@ -42,11 +40,8 @@ class Batch:
 
     def micro_batches(self, rows: int) -> list["Batch"]:
         """The same rows, `rows` at a time, of similar length together: little padding, bounded memory."""
-        return (
-            [self.select(part) for part in self.length().argsort(stable=True).split(rows)]
-            if len(self)
-            else []
-        )
+        parts = self.length().argsort(stable=True).split(rows) if len(self) else ()
+        return [self.select(part) for part in parts]
 
 
 @dataclass
@@ -56,9 +51,7 @@ class Rollouts(Batch):
     logp: Tensor  # (N, T) float32: log-probs recorded while sampling, 0 outside the response
     finished: Tensor  # (N,) bool: ended by itself, not cut off at max_new
     advantages: Tensor | None = None  # (N,) float32, once rewarded
-    ref_logp: Tensor | None = (
-        None  # (N, T) float32: log-probs of the frozen reference, where there is a KL term
-    )
+    ref_logp: Tensor | None = None  # (N, T) float32: the frozen reference's log-probs, for a KL term
 
 
 def pack(prompts: list[list[int]], responses: list[list[int]]) -> Batch:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .answer import is_correct
-from .config import Config
+from .config import Config, ConfigError
 
 SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a wrong step of a demonstration is off
 
@@ -48,7 +48,7 @@ def load_task(config: Config) -> Task:
         if len(terms) == wanted:
             break
     else:
-        raise ValueError(
+        raise ConfigError(
             f"terms = {config.terms}, largest = {config.largest} give fewer than {wanted} problems"
         )
     problems = [(t, Problem(question(t), str(sum(t)), worked(t))) for t in terms]

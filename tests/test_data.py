@@ -1,12 +1,12 @@
-"""One step's data: demonstrations end in EOS, advantages follow from rewards, global randomness plays no part."""
+"""One step's data: demonstrations end in EOS, advantages follow from rewards, nothing hangs on global state."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from bridge_min.config import Config, ModelConfig, generator
-from bridge_min.data import draw_demonstrations, encode, reward, roll_out
+from bridge_min.config import Config, ConfigError, ModelConfig, generator
+from bridge_min.data import check_lengths, draw_demonstrations, encode, reward, roll_out
 from bridge_min.losses import group_advantages, sequence_weights, token_weights
 from bridge_min.model import build, init_params
 from bridge_min.rollout import Rollouts, pack, texts
@@ -30,6 +30,12 @@ def test_a_demonstration_is_prompt_solution_and_end():
         prompt = TOKENIZER.decode(tokens[: int(mask.nonzero().min())].tolist())
         assert response.pop() == EOS
         assert TOKENIZER.decode(response) == known[prompt]
+
+
+def test_lengths_that_cannot_fit_are_refused_before_anything_is_computed():
+    check_lengths(CONFIG, TOKENIZER, TASK.train)
+    with pytest.raises(ConfigError, match=r"max_new = 250 do not fit model\.max_position_embeddings = 256"):
+        check_lengths(replace(CONFIG, max_new=250), TOKENIZER, TASK.train)
 
 
 def test_only_a_finished_response_is_rewarded():
