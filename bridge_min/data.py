@@ -22,7 +22,7 @@ def encode(tokenizer: tiktoken.Encoding, problems: list[Problem]) -> list[list[i
 
 
 def check_lengths(config: Config, tokenizer: tiktoken.Encoding, problems: list[Problem]) -> None:
-    """Raises ConfigError, before anything is computed, if a prompt and its response may not fit the network."""
+    """Raises ConfigError, before anything is computed, if a prompt and its response may not fit the model."""
     longest, limit = max(map(len, encode(tokenizer, problems))), config.model.max_position_embeddings
     require(
         longest + config.max_new <= limit,

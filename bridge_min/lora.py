@@ -18,7 +18,7 @@ from .model import Params
 def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch.Generator) -> Params:
     """A uniform in +-1/sqrt(in), B zero: at first the policy is the base, and only B has a gradient.
 
-    targets: ends of module names, for example ("q_proj", "v_proj"). Raises ValueError if one matches no
+    targets: ends of module names, for example ("q_proj", "v_proj"). Raises ConfigError if one matches no
     matrix.
     """
     w: Params = {}

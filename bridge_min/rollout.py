@@ -73,15 +73,14 @@ def sample(
     """Samples from pi_params: N / P responses for each of the P prompts.
 
     prompts: P lists of tokens, none empty. uniforms (N, max_new) float32 in [0, 1): the random number of each
-    row and position; a prompt's rows stand together. Temperature 0 is greedy (log-probs then at temperature
-    1).
+    row and position; a prompt's rows stand together. Temperature 0 is greedy, with log-probs at 1.
     """
     N, max_new = uniforms.shape
+    if N % len(prompts):
+        raise ValueError(f"{N} rows of random numbers do not share out among {len(prompts)} prompts")
     group, width = N // len(prompts), max(map(len, prompts))
-    policy = build(model.config)
-    policy.load_state_dict(
-        params, assign=True
-    )  # once, where functional_call would swap weights at every token
+    policy = build(model.config)  # takes the weights once, where functional_call would at every token
+    policy.load_state_dict(params, assign=True)
     start = torch.tensor([width - len(prompt) for prompt in prompts])  # (P,)
     left = torch.tensor([[PAD] * (width - len(prompt)) + prompt for prompt in prompts])  # (P, width)
     cache = Cache.empty(model.config, len(prompts), width, start if start.any() else None)

@@ -1,4 +1,4 @@
-"""One step's data: demonstrations end in EOS, advantages follow from rewards, nothing hangs on global state."""
+"""One step's data: demonstrations end in EOS, advantages follow from rewards, all from (seed, step)."""
 
 from dataclasses import replace
 

@@ -5,11 +5,11 @@ threads = 1
 
 # The base: a Llama of 90,000 parameters, stopped while it still errs.
 model = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-base_steps = 550
+base_steps = 600
 base_batch = 128
 base_lr = 5e-3
 
 # Post-training
 method = "bridge"
-steps = 250
+steps = 150
 micro_batch = 32
