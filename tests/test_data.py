@@ -52,7 +52,7 @@ def test_only_a_finished_response_is_rewarded():
 def test_rollouts_carry_their_advantages_and_weights(monkeypatch, normaliser, weigh):
     theta = init_params(CONFIG.model, generator(0, 0, "init"))
     monkeypatch.setattr(
-        "bridge_min.data.reward", lambda rollouts, responses, problems: [float("1" in r) for r in responses]
+        "bridge_min.data.reward", lambda rollouts, responses, problems: [float(len(r) % 2) for r in responses]
     )
     config = replace(CONFIG, normaliser=normaliser)
     rollouts, metrics = roll_out(config, 3, build(CONFIG.model), theta, TASK.train, TOKENIZER)
@@ -61,7 +61,7 @@ def test_rollouts_carry_their_advantages_and_weights(monkeypatch, normaliser, we
     other, _ = roll_out(config, 4, build(CONFIG.model), theta, TASK.train, TOKENIZER)
     assert torch.equal(rollouts.tokens, again.tokens)
     assert not torch.equal(rollouts.tokens[:, 0], other.tokens[:, 0])
-    rewards = torch.tensor([float("1" in text) for text in texts(rollouts, TOKENIZER)])
+    rewards = torch.tensor([float(len(text) % 2) for text in texts(rollouts, TOKENIZER)])
     assert 0 < metrics["reward"] < 1
     assert metrics["reward"] == pytest.approx(float(rewards.mean()))
     assert torch.equal(rollouts.advantages, group_advantages(rewards, 3))

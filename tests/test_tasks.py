@@ -59,7 +59,7 @@ def test_the_configured_share_of_demonstrations_is_wrong(share):
 
 
 def test_the_base_reads_no_held_out_problem_and_the_shares_are_kept():
-    shares = {"worked_share": 0.2, "direct_share": 0.3}
+    shares = {"worked_share": 0.2, "direct_share": 0.3, "largest": 30}
     config = replace(CONFIG, base_batch=2000, terms=(3, 3), train_problems=300, **shares)
     held_out = {p.prompt for p in load_task(config).val + load_task(config).test}
     documents = reading(config, 0, held_out)
