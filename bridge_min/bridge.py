@@ -60,16 +60,8 @@ def j_rl(logprobs: LogProbs, rollouts: Rollouts, config: Config) -> list[Term]:
 
     def term(part: Rollouts, theta: Params, w: Params) -> tuple[Tensor, Stats]:
         logp = logprobs(theta, w, part.tokens, config.temperature)
-        loss, stats = grpo_loss(
-            logp,
-            part.logp,
-            part.advantages,
-            part.weights,
-            config.clip_low,
-            config.clip_high,
-            part.ref_logp,
-            config.kl,
-        )
+        clips, reference = (config.clip_low, config.clip_high), (part.ref_logp, config.kl)
+        loss, stats = grpo_loss(logp, part.logp, part.advantages, part.weights, *clips, *reference)
         return -loss, {"j_rl": -loss.detach(), **stats}
 
     if not config.kl:
@@ -90,11 +82,10 @@ def gradients(objective: Objective, theta: Params, w: Params) -> tuple[Params, P
     stats: Stats = {}
     for coefficient, term in objective:
         grads, found = grad(term, argnums=(0, 1), has_aux=True)(theta, w)
-        for total, part in zip((g_theta, g_w), grads, strict=True):
+        for sums, part in zip((g_theta, g_w), grads, strict=True):
             for name, value in part.items():
-                total[name].add_(value, alpha=coefficient)
-        for name, value in found.items():
-            stats[name] = stats.get(name, 0) + value
+                sums[name].add_(value, alpha=coefficient)
+        stats |= {name: stats.get(name, 0) + found[name] for name in found}
     return g_theta, g_w, stats
 
 
@@ -104,7 +95,7 @@ def total(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats
     for coefficient, term in objective:
         part, found = term(theta, w)
         value = value + coefficient * part
-        stats = {name: stats.get(name, 0) + found[name] for name in found}
+        stats |= {name: stats.get(name, 0) + found[name] for name in found}
     return value, stats
 
 

@@ -138,7 +138,7 @@ def test_two_backward_passes_per_micro_batch(world, monkeypatch):
 def test_unrolled_teacher_is_the_hypergradient(world):
     """Finite differences of the objective after one inner step, whose own gradients come from plain
     autograd."""
-    directions, _ = everything(world, meta="unrolled")
+    directions, stats = everything(world, meta="unrolled", micro_batch=2)
     lam, eta = world.config.lam, world.config.eta
 
     def inner_step(objective, theta, w):
@@ -157,7 +157,8 @@ def test_unrolled_teacher_is_the_hypergradient(world):
         return joint(theta_plus, w) - lam * naive_j_rl(world, theta_hat_plus, w)
 
     assert_gradient(after_one_step, world.w, directions["w"], directions=2, rel=1e-5)
-    first, _ = everything(world, meta="first_order")
+    first, first_stats = everything(world, meta="first_order", micro_batch=64)
+    assert stats == pytest.approx(first_stats)
     assert gap(directions["theta"], first["theta"]) < 1e-10
     assert gap(directions["theta_hat"], first["theta_hat"]) < 1e-10
 
