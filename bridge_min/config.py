@@ -215,13 +215,10 @@ def convert(key: str, value: Any, kind: Any) -> Any:
 ANY_TIME = ("out", "log_every", "eval_every", "save_every", "samples")  # keys that change no weight
 
 
-def differences(config: Config, saved: dict[str, Any]) -> list[str]:
+def differences(config: Config, saved: Config) -> list[str]:
     """Keys on which a run cannot go on from the saved settings, with both values."""
-    own = json.loads(to_json(config))
-    keys = [
-        key for key in own.keys() | saved.keys() if key not in ANY_TIME and own.get(key) != saved.get(key)
-    ]
-    return [f"{key} was {saved.get(key)}, is {own.get(key)}" for key in sorted(keys)]
+    pairs = {f.name: (getattr(saved, f.name), getattr(config, f.name)) for f in dataclasses.fields(Config)}
+    return [f"{key} was {a}, is {b}" for key, (a, b) in pairs.items() if a != b and key not in ANY_TIME]
 
 
 def to_json(config: Config | ModelConfig) -> str:

@@ -39,10 +39,8 @@ def answer_problems(
     uniforms = torch.rand(len(problems), group, config.max_new, generator=random_numbers)
     per_chunk = max(1, ROWS // group)
     for at in range(0, len(problems), per_chunk):
-        chunk, u = (
-            problems[at : at + per_chunk],
-            uniforms[at : at + per_chunk].flatten(0, 1),
-        )  # (rows, max_new)
+        chunk = problems[at : at + per_chunk]
+        u = uniforms[at : at + per_chunk].flatten(0, 1)  # (rows, max_new)
         rollouts = sample(model, params, encode(tokenizer, chunk), u, config.temperature if samples else 0.0)
         responses = texts(rollouts, tokenizer)
         flat = reward(rollouts, responses, chunk)

@@ -1,8 +1,8 @@
 """A run's folder and what is written there while it runs.
 
-run.json       the config metrics.jsonl  one line per step and per validation: everything that follows from
-the seed, the same in every repetition timing.jsonl   one line per step: seconds by part, tokens; the clock's
-side of the same story
+run.json       the config
+metrics.jsonl  a line per step and per validation: what follows from the seed, the same in every repetition
+timing.jsonl   a line per step: seconds by part, tokens
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import write
-from .config import Config, ConfigError, differences, to_json
+from .config import Config, differences, load_config, require, to_json
 
 COLUMNS = {  # key of metrics.jsonl -> how the log shows it
     "reward": "reward {:.3f}",
@@ -34,26 +34,16 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> Path:
     out = Path(config.out)
     ran = out / "run.json"
     if ran.exists() and not overwrite:
-        if not resume:
-            raise ConfigError(
-                f"{out} holds a run already: add --resume to go on, --overwrite to begin again, or --out="
-            )
-        changed = differences(config, json.loads(ran.read_text()))
-        if changed:
-            raise ConfigError(
-                f"--resume: the run in {out} was begun with other settings: {', '.join(changed)}"
-            )
+        require(
+            resume, f"{out} holds a run: add --resume to go on, --overwrite to begin again, or another --out="
+        )
+        changed = ", ".join(differences(config, load_config(ran)))
+        require(not changed, f"--resume: the run in {out} was begun with other settings: {changed}")
         return out
-    if resume:
-        raise ConfigError(f"--resume: there is no run in {out}; leave --resume out to begin one")
-    for name in (
-        "checkpoint.safetensors",
-        "metrics.jsonl",
-        "timing.jsonl",
-        "results.json",
-        "model.safetensors",
-    ):
-        (out / name).unlink(missing_ok=True)
+    require(not resume, f"--resume: there is no run in {out}; leave --resume out to begin one")
+    for name in ("checkpoint", "metrics", "timing", "results", "model"):
+        for path in out.glob(f"{name}.*"):
+            path.unlink()
     write(ran, to_json(config).encode())
     return out
 
