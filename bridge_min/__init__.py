@@ -1,1 +1,1 @@
-"""BRIDGE (arXiv 2509.06948): supervised fine-tuning that teaches reinforcement learning. Begin with train.py."""
+"""BRIDGE (arXiv 2509.06948): supervised fine-tuning that teaches reinforcement learning. See train.py."""

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad
+from torch.func import functional_call, grad, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .config import Config
@@ -76,15 +76,18 @@ def weighted(*parts: tuple[float, list[Term]]) -> Objective:
 
 def gradients(objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
     """grad_theta and grad_w of the objective from the same backward passes, one micro-batch in memory at a
-    time; and the terms' statistics, summed."""
+    time; and the terms' statistics, summed. By `vjp` without grad mode: `grad` would record the backward pass
+    as well, for a second derivative that nobody takes here."""
     g_theta = {name: torch.zeros_like(value) for name, value in theta.items()}
     g_w = {name: torch.zeros_like(value) for name, value in w.items()}
     stats: Stats = {}
     for coefficient, term in objective:
-        grads, found = grad(term, argnums=(0, 1), has_aux=True)(theta, w)
+        value, backward, found = vjp(term, theta, w, has_aux=True)
+        with torch.no_grad():
+            grads = backward(torch.full_like(value, coefficient), retain_graph=False)
         for sums, part in zip((g_theta, g_w), grads, strict=True):
-            for name, value in part.items():
-                sums[name].add_(value, alpha=coefficient)
+            for name, g in part.items():
+                sums[name] += g
         stats |= {name: stats.get(name, 0) + found[name] for name in found}
     return g_theta, g_w, stats
 

@@ -28,7 +28,7 @@ class CheckpointError(ValueError):
 def write(path: Path, data: bytes) -> None:
     """Atomically: beside, synced, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may make the same base
     with open(beside, "wb") as file:
         file.write(data)
         file.flush()
@@ -40,9 +40,8 @@ def write(path: Path, data: bytes) -> None:
 
 
 def write_tensors(path: Path, tensors: Params, **metadata: str) -> None:
-    data = save(
-        {name: value.contiguous() for name, value in tensors.items()}, {**metadata, "digest": NO_DIGEST}
-    )
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    data = save(tensors, {**metadata, "digest": NO_DIGEST})
     write(path, data.replace(NO_DIGEST.encode(), hashlib.sha256(data).hexdigest().encode(), 1))
 
 
@@ -60,9 +59,7 @@ def read_tensors(path: Path) -> tuple[Params, dict[str, str]]:
         raise CheckpointError(f"{path} cannot be read, it may be cut off: {error}") from None
     digest = metadata.get("digest", "")
     if digest and hashlib.sha256(data.replace(digest.encode(), NO_DIGEST.encode(), 1)).hexdigest() != digest:
-        raise CheckpointError(
-            f"{path} is damaged: its bytes are not those that were written; restore it from a copy"
-        )
+        raise CheckpointError(f"{path} is damaged: not the bytes that were written; restore it from a copy")
     return {name: tensors[name] for name in sorted(tensors)}, metadata
 
 

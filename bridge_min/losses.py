@@ -7,20 +7,20 @@ bridge.py.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
-    """log pi(tokens[:, t] | tokens[:, :t]) as (N, T) float32; column 0, which nothing predicts, is 0.
+    """log pi(tokens[:, t] | tokens[:, :t]) as (N, T); column 0, which nothing predicts, is 0.
 
-    logits (N, T, vocab), tokens (N, T). Score at the temperature the tokens were sampled at (0, greedy,
-    counts as 1).
+    logits (N, T, vocab), tokens (N, T). Score at the temperature the tokens were sampled at; 0, greedy, is 1.
     """
-    logits = logits[:, :-1]  # (N, T-1, vocab)
     if temperature not in (0, 1):
         logits = logits / temperature
-    chosen = logits.gather(2, tokens[:, 1:, None])[..., 0]  # (N, T-1)
-    return torch.nn.functional.pad(chosen - logits.logsumexp(-1), (1, 0))  # (N, T)
+    following = tokens.roll(-1, dims=1)  # (N, T); the last column wraps around and is dropped below
+    logp = -F.cross_entropy(logits.flatten(0, 1), following.flatten(), reduction="none").view(tokens.shape)
+    return F.pad(logp[:, :-1], (1, 0))  # (N, T)
 
 
 def token_weights(mask: Tensor) -> Tensor:
