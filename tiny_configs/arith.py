@@ -12,4 +12,5 @@ base_lr = 5e-3
 # Post-training
 method = "bridge"
 steps = 150
-micro_batch = 32
+demos_per_step = 16
+micro_batch = 64
