@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from bridge_min.checkpoint import CheckpointError, load_model
-from bridge_min.config import ConfigError, load_config
+from bridge_min.config import ConfigError, load_config, require
+from bridge_min.data import check_fit
 from bridge_min.evaluate import score, table
 from bridge_min.model import build
 from bridge_min.tasks import load_task
@@ -25,14 +26,17 @@ SPLITS = ("train", "val", "test")
 
 def main(folder: Path, options: dict[str, str]) -> None:
     splits = options.pop("splits", "test").split(",")
-    settings = Path(options.pop("config", folder / "run.json"))
+    for split in splits:
+        require(split in SPLITS, f"--splits: {split!r} is not one of {', '.join(SPLITS)}")
+    own = next((folder / name for name in ("run.json", "base.json") if (folder / name).exists()), "")
+    settings = options.pop("config", own)
+    require(bool(settings), f"{folder} has no run.json: say which task by --config=")
     config = load_config(settings, [f"--{key}={value}" for key, value in options.items()])
     torch.set_num_threads(config.threads)
     model_config, theta = load_model(folder)
     task, tokenizer, scores = load_task(config), byte_tokenizer(), {}
+    check_fit(config, model_config, tokenizer, task)
     for split in splits:
-        if split not in SPLITS:
-            raise ConfigError(f"--splits: {split!r} is not one of {', '.join(SPLITS)}")
         problems = getattr(task, split)
         scores[f"{split}, {len(problems)} problems"] = score(
             config, build(model_config), theta, tokenizer, problems
@@ -43,8 +47,13 @@ def main(folder: Path, options: dict[str, str]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
+    sys.stdout.reconfigure(errors="replace")
     try:
-        arguments = [argument.removeprefix("--").partition("=") for argument in sys.argv[2:]]
-        main(Path(sys.argv[1]), {key: value for key, _, value in arguments})
-    except (ConfigError, CheckpointError) as error:
+        for argument in sys.argv[2:]:
+            require(
+                argument.startswith("--") and "=" in argument, f"{argument!r} is not of the form --key=value"
+            )
+        pairs = [argument.removeprefix("--").partition("=") for argument in sys.argv[2:]]
+        main(Path(sys.argv[1]), {key: value for key, _, value in pairs})
+    except (ConfigError, CheckpointError, FloatingPointError) as error:
         sys.exit(f"error: {error}")

@@ -27,11 +27,11 @@ from bridge_min.baselines import METHODS
 from bridge_min.bridge import Players, acting, adamw, ascend, policy_logprobs, schedule
 from bridge_min.checkpoint import CheckpointError, load_run, save_model, save_run, write
 from bridge_min.config import Config, ConfigError, generator, load_config
-from bridge_min.data import check_lengths, draw_demonstrations, reference_logprobs, roll_out
+from bridge_min.data import check_fit, draw_demonstrations, reference_logprobs, roll_out
 from bridge_min.evaluate import answer_problems, score, table
 from bridge_min.log import RunLog, open_folder
 from bridge_min.lora import init_lora
-from bridge_min.model import GPT, Params
+from bridge_min.model import GPT, Params, build
 from bridge_min.pretrain import base_model
 from bridge_min.tasks import Problem, load_task
 from bridge_min.tokenizer import byte_tokenizer
@@ -40,13 +40,14 @@ from bridge_min.tokenizer import byte_tokenizer
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
     torch.set_num_threads(config.threads)
     task, tokenizer = load_task(config), byte_tokenizer()
-    check_lengths(config, tokenizer, task.train + task.val + task.test)
+    check_fit(config, config.model, tokenizer, task)
+    start(config, dict(build(config.model).named_parameters()))  # a target that names nothing is refused here
     out = open_folder(config, resume, overwrite)
     model, base = base_model(config, task, tokenizer)
     logprobs = partial(policy_logprobs, model, config.lora_scale)
 
     players = start(config, base)
-    optimizers = {name: adamw(config, params) for name, params in players.items()}
+    optimizers = {name: adamw(params, config.weight_decay) for name, params in players.items()}
     checkpoint = out / "checkpoint.safetensors"
     first = load_run(checkpoint, players, optimizers) if checkpoint.exists() else 0
     log, interrupted = RunLog(out, config, first), catch_interrupt()
@@ -77,6 +78,8 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         if done % config.eval_every == 0 or done == config.steps:
             validate(config, model, tokenizer, players, task.val, log, done)
         if done % config.save_every == 0 or done == config.steps or interrupted:
+            log.sync()
+            save_model(out, acting(config, players), model.config)
             save_run(checkpoint, done, config, players, optimizers)
         if interrupted:
             sys.exit(f"interrupted: saved after step {done} in {out}; go on with --resume")
@@ -97,18 +100,15 @@ def start(config: Config, base: Params) -> Players:
 
 def gradient_norms(directions: Players, step: int, checkpoint: Path) -> dict[str, float]:
     """Each player's. Raises FloatingPointError, before anything has moved, if one is not finite."""
-    norms = {}
-    for name, direction in directions.items():
-        norms[f"norm_{name}"] = norm = float(torch.nn.utils.get_total_norm(direction.values()))
+    norms = {name: float(torch.nn.utils.get_total_norm(d.values())) for name, d in directions.items()}
+    for name, norm in norms.items():
         if not math.isfinite(norm):
-            kept = (
-                f"the last good state is in {checkpoint}" if checkpoint.exists() else "no step was saved yet"
-            )
+            kept = f"the last saved state is {checkpoint}" if checkpoint.exists() else "no step was saved yet"
             raise FloatingPointError(
                 f"step {step}: the gradient of {name} is {norm}. Nothing was updated; {kept}. "
-                "Try smaller lr and lr_lora"
+                "Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
             )
-    return norms
+    return {f"norm_{name}": norm for name, norm in norms.items()}
 
 
 def validate(
@@ -131,8 +131,7 @@ def validate(
     log.write("metrics.jsonl", step=done, **accuracy)
     print(f"validation at step {done}:", "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
     for problem, response, (right,) in list(zip(problems, responses, rewards, strict=True))[:3]:
-        verdict, shown = "right" if right else "wrong", " ".join(response.split())
-        print(f"    {verdict}:  {problem.prompt.strip()}  ->  {shown}")
+        print(f"    {'right' if right else 'wrong'}:  {problem.prompt.strip()}  ->  {response!r}")
 
 
 def finish(
@@ -144,12 +143,11 @@ def finish(
     problems: list[Problem],
     out: Path,
 ) -> None:
-    """The merged model as a folder, and the table on the test split."""
+    """The table on the test split."""
     rows = {"base": base}
     if "theta_hat" in players:
         rows["shadow (theta_hat, w)"] = acting(config, players, "theta_hat")
-    rows[f"trained by {config.method}"] = trained = acting(config, players)
-    save_model(out, trained, model.config)
+    rows[f"trained by {config.method}"] = acting(config, players)
     scores = {name: score(config, model, params, tokenizer, problems) for name, params in rows.items()}
     write(
         out / "results.json", json.dumps({name: asdict(s) for name, s in scores.items()}, indent=2).encode()
@@ -176,10 +174,13 @@ def cli(arguments: Sequence[str]) -> None:
     rest = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
     if not rest or rest[0].startswith("-"):
         sys.exit(__doc__)
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
         train(load_config(rest[0], rest[1:]), "--resume" in arguments, "--overwrite" in arguments)
     except (ConfigError, CheckpointError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped at once: what was saved is kept; go on with --resume")
 
 
 if __name__ == "__main__":

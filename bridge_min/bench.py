@@ -19,7 +19,7 @@ import torch
 
 from .baselines import METHODS
 from .bridge import acting, adamw, ascend, policy_logprobs
-from .config import Config, generator, load_config
+from .config import Config, ConfigError, generator, load_config
 from .data import draw_demonstrations, encode, roll_out
 from .lora import init_lora
 from .pretrain import base_folder, base_model
@@ -50,7 +50,7 @@ def steps(config: Config) -> None:
     w = init_lora(base, config.lora_targets, config.lora_rank, generator(config.seed, 0, "lora"))
     players = {"theta": base, "theta_hat": {name: value.clone() for name, value in base.items()}, "w": w}
     logprobs = partial(policy_logprobs, model, config.lora_scale)
-    optimizers = {name: adamw(config, params) for name, params in players.items()}
+    optimizers = {name: adamw(params) for name, params in players.items()}
     policy = acting(config, players)
     data = partial(roll_out, config, 0, model, policy, task.train, tokenizer)
     rollouts, demos = data()[0], draw_demonstrations(config, 0, task.demos, tokenizer)
@@ -117,7 +117,12 @@ def sampling(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    settings = load_config(sys.argv[1], sys.argv[2:])
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    try:
+        settings = load_config(sys.argv[1], sys.argv[2:])
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     torch.set_num_threads(settings.threads)
     steps(settings)
     sampling(settings)

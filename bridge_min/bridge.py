@@ -148,8 +148,10 @@ def bridge(config: Config, logprobs: LogProbs, players: Players, demos: Batch, r
     teach = {"first_order": first_order, "unrolled": unrolled}[config.meta]
     directions, stats, stats_hat = teach(joint, weighted((1.0, rl)), **players, config=config)
     found, found_hat = means(stats), means(stats_hat)
-    if "j_rl" in found:
-        found |= {"gain": found["j_rl"] - found_hat["j_rl"], "ratio_hat": found_hat["ratio"]}
+    if config.lam:  # at lam = 0 nothing is computed at (theta, w); where no row is left, J_RL is 0
+        found["gain"] = found.get("j_rl", 0.0) - found_hat.get("j_rl", 0.0)
+    if "ratio" in found_hat:
+        found["ratio_hat"] = found_hat["ratio"]
     return directions, found
 
 
@@ -165,10 +167,11 @@ def acting(config: Config, players: Players, name: str = "theta") -> Params:
     return merge(players[name], players.get("w"), config.lora_scale)
 
 
-def adamw(config: Config, params: Params) -> torch.optim.AdamW:
+def adamw(params: Params, weight_decay: float = 0.0) -> torch.optim.AdamW:
     """AdamW that climbs, on the dictionary's own tensors."""
+    betas = (0.9, 0.95)
     return torch.optim.AdamW(
-        params.values(), betas=(0.9, 0.95), weight_decay=config.weight_decay, maximize=True, fused=True
+        params.values(), betas=betas, weight_decay=weight_decay, maximize=True, fused=True
     )
 
 

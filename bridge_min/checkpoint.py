@@ -65,7 +65,7 @@ def read_tensors(path: Path) -> tuple[Params, dict[str, str]]:
 
 def check_shapes(path: Path, found: Params, expected: Params) -> None:
     """Raises CheckpointError that names the first tensor which is missing, too much, or of another shape."""
-    for name in expected.keys() | found.keys():
+    for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise CheckpointError(f"{path}: tensor {name} is missing")
         if name not in expected:
@@ -80,7 +80,7 @@ def save_model(folder: Path, theta: Params, config: ModelConfig) -> None:
     settings = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu"}
     settings |= {**asdict(config), "torch_dtype": "float32", "pad_token_id": PAD, "eos_token_id": EOS}
     write(folder / "config.json", json.dumps(settings, indent=2).encode())
-    write_tensors(folder / "model.safetensors", theta, format="pt")
+    write_tensors(folder / "model.safetensors", theta, format="pt", config=to_json(config))
 
 
 def load_model(folder: Path) -> tuple[ModelConfig, Params]:
@@ -88,12 +88,16 @@ def load_model(folder: Path) -> tuple[ModelConfig, Params]:
     path = folder / "config.json"
     try:
         given = json.loads(path.read_text())
-        config = make(ModelConfig, {f.name: given[f.name] for f in fields(ModelConfig) if f.name in given})
+        config = make(ModelConfig, {f.name: given[f.name] for f in fields(ModelConfig)})
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist: {folder} is not a checkpoint folder") from None
-    except (ValueError, AttributeError, TypeError) as error:
+    except KeyError as error:
+        raise CheckpointError(f"{path}: key {error} is missing") from None
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
-    theta, _ = read_tensors(folder / "model.safetensors")
+    theta, metadata = read_tensors(folder / "model.safetensors")
+    if metadata.get("config", to_json(config)) != to_json(config):
+        raise CheckpointError(f"{path} is not the one that model.safetensors was written with")
     check_shapes(folder / "model.safetensors", theta, dict(build(config).named_parameters()))
     return config, theta
 

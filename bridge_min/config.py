@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class Config:
     log_every: int = 5  # steps between lines of the log
     eval_every: int = 25  # steps between validations
     save_every: int = 25  # steps between checkpoints
-    micro_batch: int = 64  # rows per forward pass: bounds memory, changes no result
+    micro_batch: int = 64  # rows per forward pass: bounds memory, changes results by rounding only
     # The world (tasks.py)
     task: str = "arith"  # which problems
     terms: tuple[int, ...] = (4, 6)  # fewest and most numbers in a problem
@@ -99,7 +100,7 @@ class Config:
     clip_high: float = 0.2  # epsilon_high; above clip_low it is "clip-higher"
     scale_by_std: bool = True  # divide advantages by the group's standard deviation
     normaliser: str = "token"  # the loss averages over the batch's tokens, or per sequence
-    kl: float = 0.0  # weight of the KL to the frozen base; 0 keeps no reference
+    kl: float = 0.0  # weight of the KL to the frozen base; 0 leaves it out
     # The optimizer
     steps: int = 100  # updates
     lr: float = 1e-3  # alpha, peak step size of theta and theta_hat (AdamW)
@@ -116,10 +117,17 @@ class Config:
             require(value in choices, f"{name} = {value!r} is not one of {', '.join(choices)}")
         for name in COUNTS:
             require(getattr(self, name) > 0, f"{name} = {getattr(self, name)} must be at least 1")
-        for name in ("lam", "wrong_demos", "worked_share", "direct_share"):
+        for name in SHARES:
             require(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} must lie in 0..1")
-        for name in ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm"):
-            require(getattr(self, name) > 0, f"{name} = {getattr(self, name)} must be above 0")
+        for name in POSITIVE:
+            require(
+                0 < getattr(self, name) < math.inf,
+                f"{name} = {getattr(self, name)} must be above 0, and finite",
+            )
+        for name in NOT_NEGATIVE:
+            require(
+                0 <= getattr(self, name) < math.inf, f"{name} = {getattr(self, name)} must not be negative"
+            )
         for name, limit in AT_MOST.items():
             value, most = getattr(self, name), getattr(self, limit)
             require(value <= most, f"{name} = {value} is more than {limit} = {most}")
@@ -129,6 +137,11 @@ class Config:
             len(self.terms) == 2 and 2 <= self.terms[0] <= self.terms[1],
             f"terms = {self.terms} must be two numbers, the fewest (at least 2) and the most",
         )
+        require(
+            self.group > 1 or self.method == "sft", "group = 1 has no one to compare with: take at least 2"
+        )
+        require(bool(self.out.strip()), "out must name a folder")
+        require(bool(self.lora_targets), "lora_targets must name at least one matrix")
 
 
 CHOICES = {
@@ -140,8 +153,11 @@ CHOICES = {
 COUNTS = (
     *("threads", "log_every", "eval_every", "save_every", "micro_batch", "train_problems", "val_problems"),
     *("test_problems", "demos", "base_steps", "base_batch", "lora_rank", "prompts", "group", "max_new"),
-    *("demos_per_step", "steps", "samples"),
+    *("demos_per_step", "steps", "samples", "largest"),
 )
+SHARES = ("lam", "wrong_demos", "worked_share", "direct_share", "clip_low")
+POSITIVE = ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm")
+NOT_NEGATIVE = ("clip_high", "kl", "warmup", "eta", "weight_decay", "lora_scale")
 AT_MOST = {"prompts": "train_problems", "demos": "train_problems", "demos_per_step": "demos"}
 
 
@@ -165,10 +181,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             given = {key: value for key, value in names.items() if not key.startswith("_")}
     except OSError as error:
         raise ConfigError(f"config file {path}: {error.strerror}") from None
-    except SyntaxError as error:
-        raise ConfigError(f"config file {path}, line {error.lineno}: {error.msg}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"config file {path}: {error}") from None
+    except Exception as error:  # whatever a config file may do wrong
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ConfigError(f"config file {path}{line}: {type(error).__name__}: {error}") from None
+    require(isinstance(given, dict), f"config file {path} does not hold settings")
     for argument in overrides:
         key, equals, text = argument.removeprefix("--").partition("=")
         require(argument.startswith("--") and bool(equals), f"{argument!r} is not of the form --key=value")

@@ -9,11 +9,11 @@ import tiktoken
 import torch
 
 from .bridge import LogProbs
-from .config import Config, generator, require
+from .config import Config, ModelConfig, generator, require
 from .losses import group_advantages, sequence_weights
 from .model import GPT, Params
 from .rollout import Batch, Rollouts, pack, sample, texts
-from .tasks import Problem
+from .tasks import Problem, Task
 from .tokenizer import EOS
 
 
@@ -21,13 +21,21 @@ def encode(tokenizer: tiktoken.Encoding, problems: list[Problem]) -> list[list[i
     return [tokenizer.encode_ordinary(problem.prompt) for problem in problems]
 
 
-def check_lengths(config: Config, tokenizer: tiktoken.Encoding, problems: list[Problem]) -> None:
-    """Raises ConfigError, before anything is computed, if a prompt and its response may not fit the model."""
-    longest, limit = max(map(len, encode(tokenizer, problems))), config.model.max_position_embeddings
+def check_fit(config: Config, model_config: ModelConfig, tokenizer: tiktoken.Encoding, task: Task) -> None:
+    """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network."""
+    problems = task.train + task.val + task.test
+    prompts = encode(tokenizer, problems)
+    shown = [len(tokenizer.encode_ordinary(problem.solution)) + 1 for problem in problems]
+    longest = max(len(prompt) + max(config.max_new, n) for prompt, n in zip(prompts, shown, strict=True))
+    limit, vocabulary = model_config.max_position_embeddings, model_config.vocab_size
     require(
-        longest + config.max_new <= limit,
-        f"the longest prompt, {longest} tokens, and max_new = {config.max_new} do not fit "
-        f"model.max_position_embeddings = {limit}",
+        longest <= limit,
+        f"prompt and response take up to {longest} tokens (max_new = {config.max_new}, solutions up to "
+        f"{max(shown)}), more than model.max_position_embeddings = {limit}",
+    )
+    require(
+        tokenizer.n_vocab <= vocabulary,
+        f"model.vocab_size = {vocabulary} is less than the tokenizer's {tokenizer.n_vocab}",
     )
 
 

@@ -52,11 +52,11 @@ def answer_problems(
 def score(
     config: Config, model: GPT, params: Params, tokenizer: tiktoken.Encoding, problems: list[Problem]
 ) -> Score:
-    """Greedy accuracy, and pass@k for k = 1, 2, 4, ... up to config.samples."""
+    """Greedy accuracy, and pass@k for k = 1, 2, 4, ... and config.samples."""
     greedy = [row[0] for row in answer_problems(config, model, params, tokenizer, problems)[0]]
     sampled = answer_problems(config, model, params, tokenizer, problems, config.samples)[0]
     right = [round(sum(row)) for row in sampled]
-    ks = [2**i for i in range(config.samples.bit_length())]
+    ks = sorted({2**i for i in range(config.samples.bit_length())} | {config.samples})
     passes = {k: mean_and_half_width([pass_at_k(config.samples, c, k) for c in right]) for k in ks}
     return Score(sum(greedy) / len(greedy), wilson(sum(greedy), len(greedy)), passes)
 

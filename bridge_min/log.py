@@ -6,12 +6,13 @@ timing.jsonl   a line per step: seconds by part, tokens
 """
 
 import json
+import os
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write
+from .checkpoint import CheckpointError, write
 from .config import Config, differences, load_config, require, to_json
 
 COLUMNS = {  # key of metrics.jsonl -> how the log shows it
@@ -29,22 +30,30 @@ COLUMNS = {  # key of metrics.jsonl -> how the log shows it
 }
 
 
+RUN_FILES = (
+    *("run.json", "config.json", "model.safetensors", "checkpoint.safetensors"),
+    *("metrics.jsonl", "timing.jsonl", "results.json"),
+)
+
+
 def open_folder(config: Config, resume: bool, overwrite: bool) -> Path:
-    """The run's folder, ready. Raises ConfigError where a run would destroy or confuse another."""
+    """The run's folder, ready. Raises ConfigError where a run would destroy or confuse something."""
     out = Path(config.out)
-    ran = out / "run.json"
-    if ran.exists() and not overwrite:
+    used = [name for name in RUN_FILES if (out / name).exists()]
+    require(not (resume and overwrite), "--resume and --overwrite exclude each other")
+    require(out.is_dir() or not out.exists(), f"out = {out} is a file, not a folder")
+    require(not used or "run.json" in used, f"{out} holds {used}, but no run of ours: choose another --out=")
+    if used and not overwrite:
         require(
             resume, f"{out} holds a run: add --resume to go on, --overwrite to begin again, or another --out="
         )
-        changed = ", ".join(differences(config, load_config(ran)))
+        changed = ", ".join(differences(config, load_config(out / "run.json")))
         require(not changed, f"--resume: the run in {out} was begun with other settings: {changed}")
         return out
     require(not resume, f"--resume: there is no run in {out}; leave --resume out to begin one")
-    for name in ("checkpoint", "metrics", "timing", "results", "model"):
-        for path in out.glob(f"{name}.*"):
-            path.unlink()
-    write(ran, to_json(config).encode())
+    for name in used:
+        (out / name).unlink()
+    write(out / "run.json", to_json(config).encode())
     return out
 
 
@@ -57,7 +66,10 @@ class RunLog:
         for name in ("metrics.jsonl", "timing.jsonl"):
             path = out / name
             lines = path.read_text().splitlines(keepends=True) if path.exists() and first else []
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]
+            try:
+                kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]
+            except (ValueError, TypeError, KeyError) as error:
+                raise CheckpointError(f"{path} is damaged: {error}; mend it or move it away") from None
             write(path, "".join(kept).encode())
             self.files[name] = open(path, "a", buffering=1)
 
@@ -80,3 +92,8 @@ class RunLog:
 
     def write(self, file: str, **values: Any) -> None:
         self.files[file].write(json.dumps(values) + "\n")
+
+    def sync(self) -> None:
+        """To be called before a checkpoint is saved, which must not outlive the lines that lead to it."""
+        for file in self.files.values():
+            os.fsync(file.fileno())

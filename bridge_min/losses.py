@@ -74,7 +74,7 @@ def grpo_loss(
     ratio = (logp - old_logp).where(response, 0.0).exp()  # (N, T)
     A = advantages[:, None]  # (N, 1)
     surrogate = torch.minimum(ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A)  # (N, T)
-    clipped = torch.where(A > 0, ratio > 1 + clip_high, ratio < 1 - clip_low)
+    clipped = (A > 0) & (ratio > 1 + clip_high) | (A < 0) & (ratio < 1 - clip_low)
     stats = {"ratio": (weights * ratio).sum(), "clipped": (weights * clipped).sum(), "weight": weights.sum()}
     if kl:
         d = (ref_logp - logp).where(response, 0.0)  # (N, T)

@@ -151,7 +151,7 @@ class GPT(nn.Module):
         seen = 0 if cache is None else cache.length
         if seen + T > self.config.max_position_embeddings:
             limit = f"max_position_embeddings = {self.config.max_position_embeddings}"
-            raise ValueError(f"{seen + T} tokens do not fit {limit}: lower max_new, or raise the limit")
+            raise ValueError(f"{seen + T} tokens do not fit {limit}")
         slot = torch.arange(seen, seen + T, device=tokens.device)[None]  # (1, T)
         start = start if cache is None else cache.start
         if start is None and seen and T > 1:  # attention's own causal mask counts from the first key

@@ -25,9 +25,11 @@ from .tasks import Task, reading
 from .tokenizer import EOS
 
 SETTINGS = (
-    *("seed", "threads", "micro_batch", "terms", "largest", "model", "max_grad_norm", "weight_decay"),
+    *("seed", "threads", "terms", "largest", "model"),
     *("base_steps", "base_batch", "base_lr", "worked_share", "direct_share"),
 )
+SOURCES = ("bridge", "config", "lora", "losses", "model", "pretrain", "rollout", "tasks", "tokenizer")
+MICRO_BATCH, WARMUP, MAX_GRAD_NORM = 32, 20, 1.0  # rows, steps, norm
 
 
 def base_model(config: Config, task: Task, tokenizer: tiktoken.Encoding) -> tuple[GPT, Params]:
@@ -36,7 +38,7 @@ def base_model(config: Config, task: Task, tokenizer: tiktoken.Encoding) -> tupl
     if not (folder / "model.safetensors").exists():
         print(f"base: {config.base_steps} steps of pretraining, to be kept in {folder}")
         theta = pretrain(settings_of(config), held_out(task), tokenizer)
-        write(folder / "run.json", to_json(config).encode())
+        write(folder / "base.json", to_json(config).encode())
         save_model(folder, theta, config.model)
     model_config, theta = load_model(folder)
     return build(model_config), theta
@@ -45,7 +47,7 @@ def base_model(config: Config, task: Task, tokenizer: tiktoken.Encoding) -> tupl
 def base_folder(config: Config, task: Task) -> Path:
     """Beside the run's folder, named by the key."""
     made_by = {**vars(settings_of(config)), "model": asdict(config.model)}
-    sources = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    sources = [Path(__file__).with_name(f"{name}.py").read_text() for name in SOURCES]
     key = json.dumps([made_by, sorted(held_out(task)), sources, torch.__version__], sort_keys=True)
     return Path(config.out).parent / f"base-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
@@ -61,17 +63,17 @@ def held_out(task: Task) -> set[str]:
 def pretrain(settings: SimpleNamespace, hidden: set[str], tokenizer: tiktoken.Encoding) -> Params:
     """Next-token training on the reading's responses (the prompts are random numbers), from fresh weights."""
     theta = init_params(settings.model, generator(settings.seed, 0, "init"))
-    optimizer = adamw(settings, theta)
+    optimizer = adamw(theta)
     logprobs = partial(policy_logprobs, build(settings.model), 0.0)
     began = time.monotonic()
     for step in range(settings.base_steps):
         documents = reading(settings, step, hidden)
         prompts = [tokenizer.encode_ordinary(prompt) for prompt, _ in documents]
         responses = [tokenizer.encode_ordinary(response) + [EOS] for _, response in documents]
-        objective = weighted((1.0, j_sft(logprobs, pack(prompts, responses), settings.micro_batch)))
+        objective = weighted((1.0, j_sft(logprobs, pack(prompts, responses), MICRO_BATCH)))
         direction, _, stats = gradients(objective, theta, {})
-        lr = settings.base_lr * schedule(step, settings.base_steps, warmup=20)
-        ascend(optimizer, theta, direction, lr, settings.max_grad_norm)
+        lr = settings.base_lr * schedule(step, settings.base_steps, WARMUP)
+        ascend(optimizer, theta, direction, lr, MAX_GRAD_NORM)
         if (step + 1) % 100 == 0:
             spent = time.monotonic() - began
             left = spent / (step + 1) * (settings.base_steps - step - 1)

@@ -73,7 +73,8 @@ def sample(
     """Samples from pi_params: N / P responses for each of the P prompts.
 
     prompts: P lists of tokens, none empty. uniforms (N, max_new) float32 in [0, 1): the random number of each
-    row and position; a prompt's rows stand together. Temperature 0 is greedy, with log-probs at 1.
+    row and position; a prompt's rows stand together. Temperature 0 is greedy, with log-probs at 1. Raises
+    FloatingPointError if a log-prob is not finite.
     """
     N, max_new = uniforms.shape
     if N % len(prompts):
@@ -106,6 +107,8 @@ def sample(
             break
         logits = policy(token[:, None], cache=cache)[:, 0]  # (n, vocab)
 
+    if not logp.isfinite().all():
+        raise FloatingPointError("the policy's log-probs are not finite: its weights have diverged")
     start, left = start.repeat_interleave(group), left.repeat_interleave(group, dim=0)  # (N,), (N, width)
     mask = align(torch.zeros_like(left, dtype=torch.bool), mask, start, False)  # (N, T)
     logp = align(torch.zeros(left.shape), logp, start, 0.0)  # (N, T)
@@ -123,6 +126,7 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor,
     else:
         cumulative = logps.exp().cumsum(-1, dtype=torch.float64)  # (n, vocab)
         token = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
+        token = token.clamp(max=logits.shape[1] - 1)  # only where the policy is not finite; `sample` says so
     return token, logps.gather(1, token[:, None])[:, 0]
 
 

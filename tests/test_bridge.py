@@ -112,6 +112,10 @@ def test_first_order_directions_are_the_three_equations(world):
     assert_gradient(teacher, w, directions["w"])
     gain = naive_j_rl(world, theta, w) - naive_j_rl(world, theta_hat, w)
     assert float(stats["gain"]) == pytest.approx(float(gain))
+    r = world.rollouts.select(world.rollouts.advantages.nonzero()[:, 0])
+    for name, params in (("ratio", theta), ("ratio_hat", theta_hat)):
+        rho = (world.logprobs(params, w, r.tokens) - r.logp).exp()[r.mask]
+        assert stats[name] == pytest.approx(float(rho.mean()))
 
 
 def test_two_backward_passes_per_micro_batch(world, monkeypatch):
@@ -191,7 +195,8 @@ def test_sft_only_is_sft(world):
 @pytest.mark.parametrize("meta", ["first_order", "unrolled"])
 def test_equal_rewards_give_a_zero_policy_gradient(world, meta):
     world.rollouts.advantages = torch.zeros(6, dtype=torch.float64)
-    directions, _ = everything(world, meta=meta)
+    directions, stats = everything(world, meta=meta)
+    assert stats["gain"] == 0
     assert size(directions["theta_hat"]) == 0
     only_sft = gradients(weighted((0.6, j_sft(world.logprobs, world.demos, 64))), world.theta, world.w)[0]
     assert gap(directions["theta"], only_sft) < 1e-12
@@ -284,7 +289,7 @@ def test_lora_a_is_still_at_first_and_then_everything_moves():
     world.players["w"] = double(init_lora(world.theta, ("q_proj", "v_proj"), 2, generator(5, 0, "lora")))
     players = world.players
     before = {player: {k: v.clone() for k, v in params.items()} for player, params in players.items()}
-    optimizers = {name: adamw(world.config, params) for name, params in players.items()}
+    optimizers = {name: adamw(params) for name, params in players.items()}
     for step in range(2):
         directions, _ = everything(world)
         A = [float(v.abs().max()) for name, v in directions["w"].items() if "lora_A" in name]
@@ -308,7 +313,7 @@ def test_one_step_of_each_player_climbs_its_own_objective(world):
     directions, _ = everything(world)
     for name in ("theta", "theta_hat"):
         params = world.players[name]
-        ascend(adamw(world.config, params), params, directions[name], 1e-4, 1.0)
+        ascend(adamw(params), params, directions[name], 1e-4, 1.0)
     assert float(total(joint, world.theta, world.w)[0]) > before[0]
     assert float(total(rl, world.theta_hat, world.w)[0]) > before[1]
 
@@ -322,6 +327,12 @@ def test_clipping_keeps_the_direction_and_bounds_the_norm():
     torch.testing.assert_close(params["b"], torch.tensor([0.0, 0.4]))
     ascend(optimizer, params, {"a": torch.zeros(3), "b": torch.tensor([0.5, 0.0])}, 1.0, 1.0)
     torch.testing.assert_close(params["b"], torch.tensor([0.5, 0.4]))  # within the norm nothing is scaled
+
+
+def test_weight_decay_shrinks_what_has_no_gradient():
+    params = {"a": torch.ones(3)}
+    ascend(adamw(params, 0.1), params, {"a": torch.zeros(3)}, 0.5, 1.0)
+    torch.testing.assert_close(params["a"], torch.full((3,), 0.95))
 
 
 def test_schedule_warms_up_and_decays_to_a_tenth():

@@ -30,7 +30,7 @@ def update(world, optimizers):
 
 
 def optimizers_of(world):
-    return {name: adamw(world.config, params) for name, params in world.players.items()}
+    return {name: adamw(params) for name, params in world.players.items()}
 
 
 def test_a_run_goes_on_to_the_bit(tmp_path):
@@ -96,6 +96,32 @@ def test_any_flipped_byte_and_any_cut_is_refused(tmp_path):
     assert load_run(path, world.players, optimizers) == 1
 
 
+def test_a_damaged_model_folder_is_refused(tmp_path, theta):
+    save_model(tmp_path, theta, SMALL)
+    path, draw = tmp_path / "model.safetensors", random.Random(1)
+    whole = path.read_bytes()
+    for place in draw.sample(range(len(whole)), 60):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            _, loaded = load_model(tmp_path)
+        except CheckpointError as error:
+            assert "model.safetensors" in str(error)
+        else:  # the digest's own name was hit, and nothing else
+            assert all(torch.equal(loaded[name], theta[name]) for name in theta)
+    path.write_bytes(whole)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    for change in ({"rope_theta": 12345.0}, {"rms_norm_eps": 0.5}, {"rope_thta": 1.0, "rope_theta": None}):
+        (tmp_path / "config.json").write_text(json.dumps({**settings, **change}))
+        with pytest.raises(CheckpointError, match=r"config\.json"):
+            load_model(tmp_path)
+    del settings["rope_theta"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="rope_theta' is missing"):
+        load_model(tmp_path)
+
+
 def test_missing_foreign_and_misshapen_tensors_are_named(tmp_path, theta):
     save_model(tmp_path, theta, SMALL)
     path, name = tmp_path / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
@@ -128,6 +154,9 @@ def test_what_is_missing_or_no_checkpoint_is_said(tmp_path, theta):
     save_model(tmp_path, theta, SMALL)
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**settings, "hidden_size": 16}))
+    with pytest.raises(CheckpointError, match=r"config\.json is not the one"):
+        load_model(tmp_path)
+    save_file(theta, tmp_path / "model.safetensors")  # a foreign file, without our metadata
     with pytest.raises(CheckpointError, match=r"model\.safetensors: tensor .* has shape"):
         load_model(tmp_path)
     (tmp_path / "model.safetensors").unlink()

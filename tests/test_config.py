@@ -83,6 +83,13 @@ def test_command_line_goes_over_the_file_which_goes_over_the_defaults(tmp_path):
         ("--worked_share=0.9", "worked_share"),
         ("--model.num_key_value_heads=3", "num_key_value_heads"),
         ("--model=small", "model"),
+        ("--model.vocab_size=0", "vocab_size"),
+        ("--largest=0", "largest = 0 must be at least 1"),
+        ("--lr=inf", "lr = inf must be above 0, and finite"),
+        ("--kl=-1", "kl = -1.0 must not be negative"),
+        ("--clip_low=-3", "clip_low"),
+        ("--group=1", "group = 1 has no one to compare with"),
+        ("--out=", "out must name a folder"),
         ("steps=3", "not of the form --key=value"),
         ("--steps", "not of the form --key=value"),
     ],
@@ -103,6 +110,15 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
         load_config(str(tmp_path / "nowhere.py"), [])
     with pytest.raises(ConfigError, match=r"config\.py.*line 2"):
         load(tmp_path, "steps = 3\nlr = = 2")
+    with pytest.raises(ConfigError, match="NameError"):
+        load(tmp_path, "steps = stepz")
+    with pytest.raises(ConfigError, match="config file"):
+        load_config(str(tmp_path), [])
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(ConfigError, match="does not hold settings"):
+        load_config(tmp_path / "run.json")
+    with pytest.raises(ConfigError, match="lora_targets"):
+        load(tmp_path, "lora_targets = ()")
 
 
 def test_every_key_says_what_it_does():

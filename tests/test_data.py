@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bridge_min.config import Config, ConfigError, ModelConfig, generator
-from bridge_min.data import check_lengths, draw_demonstrations, encode, reward, roll_out
+from bridge_min.data import check_fit, draw_demonstrations, encode, reward, roll_out
 from bridge_min.losses import group_advantages, sequence_weights, token_weights
 from bridge_min.model import build, init_params
 from bridge_min.rollout import Rollouts, pack, texts
@@ -25,6 +25,9 @@ def test_a_demonstration_is_prompt_solution_and_end():
     batch = draw_demonstrations(CONFIG, 0, TASK.demos, TOKENIZER)
     known = {demo.prompt: demo.solution for demo in TASK.demos}
     assert len(batch) == 8
+    assert not torch.equal(
+        batch.tokens[:, 0], draw_demonstrations(CONFIG, 1, TASK.demos, TOKENIZER).tokens[:, 0]
+    )
     for tokens, mask in zip(batch.tokens, batch.mask, strict=True):
         response = tokens[mask].tolist()
         prompt = TOKENIZER.decode(tokens[: int(mask.nonzero().min())].tolist())
@@ -33,9 +36,13 @@ def test_a_demonstration_is_prompt_solution_and_end():
 
 
 def test_lengths_that_cannot_fit_are_refused_before_anything_is_computed():
-    check_lengths(CONFIG, TOKENIZER, TASK.train)
-    with pytest.raises(ConfigError, match=r"max_new = 250 do not fit model\.max_position_embeddings = 256"):
-        check_lengths(replace(CONFIG, max_new=250), TOKENIZER, TASK.train)
+    check_fit(CONFIG, CONFIG.model, TOKENIZER, TASK)
+    with pytest.raises(ConfigError, match=r"max_new = 250.*max_position_embeddings = 256"):
+        check_fit(replace(CONFIG, max_new=250), CONFIG.model, TOKENIZER, TASK)
+    with pytest.raises(ConfigError, match=r"solutions up to \d+.*max_position_embeddings = 30"):
+        check_fit(CONFIG, replace(CONFIG.model, max_position_embeddings=30), TOKENIZER, TASK)
+    with pytest.raises(ConfigError, match="vocab_size = 100"):
+        check_fit(CONFIG, replace(CONFIG.model, vocab_size=100), TOKENIZER, TASK)
 
 
 def test_only_a_finished_response_is_rewarded():

@@ -5,7 +5,12 @@ import math
 
 import pytest
 
-from bridge_min.evaluate import mean_and_half_width, pass_at_k, wilson
+from bridge_min import evaluate
+from bridge_min.config import Config, ModelConfig, generator
+from bridge_min.evaluate import mean_and_half_width, pass_at_k, score, wilson
+from bridge_min.model import build, init_params
+from bridge_min.tasks import load_task
+from bridge_min.tokenizer import byte_tokenizer
 
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_response():
@@ -29,3 +34,13 @@ def test_mean_and_half_width():
     mean, half = mean_and_half_width([0.0, 1.0, 1.0, 0.0])
     assert mean == 0.5 and half == pytest.approx(1.96 * math.sqrt((4 * 0.25 / 3) / 4))
     assert mean_and_half_width([0.7]) == (0.7, 0.0)
+
+
+def test_greedy_is_greedy_and_pass_at_k_is_sampled(monkeypatch):
+    model = ModelConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    config = Config(model=model, temperature=0.8, samples=3, max_new=4, test_problems=5)
+    temperatures, original = [], evaluate.sample
+    monkeypatch.setattr(evaluate, "sample", lambda *args: (temperatures.append(args[-1]), original(*args))[1])
+    theta = init_params(model, generator(0, 0, "init"))
+    found = score(config, build(model), theta, byte_tokenizer(), load_task(config).test)
+    assert temperatures == [0.0, 0.8] and list(found.pass_at) == [1, 2, 3]

@@ -48,11 +48,16 @@ def test_sft_loss_is_the_mean_over_response_tokens():
 
 
 def test_advantages_by_hand():
-    rewards = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 0.0, 0.0])
+    rewards = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 1.0, 1.0, 0.0, 0.0])
     A = group_advantages(rewards, 4)
     std = math.sqrt(3 / 16)
     assert A[:4].tolist() == pytest.approx([0.75 / (std + 1e-4)] + [-0.25 / (std + 1e-4)] * 3)
-    assert A[4:8].tolist() == [0, 0, 0, 0]  # exactly, though 0.3's mean is rounded
+    assert A[4:8].tolist() == [0, 0, 0, 0]
+    assert group_advantages(torch.full((3,), 0.9), 3).tolist() == [
+        0,
+        0,
+        0,
+    ]  # exactly, though the mean is rounded
     assert A[8:].tolist() == pytest.approx([0.5 / 0.5001, 0.5 / 0.5001, -0.5 / 0.5001, -0.5 / 0.5001])
     assert group_advantages(rewards, 4, scale_by_std=False)[:4].tolist() == pytest.approx(
         [0.75, -0.25, -0.25, -0.25]
@@ -87,13 +92,13 @@ def naive_grpo(logp, old, A, weights, low, high, ref=None, kl=0.0):
 @pytest.mark.parametrize("kl", [0.0, 0.2])
 def test_grpo_loss_is_its_definition(weigh, high, kl):
     logp, old, ref = random_logp(1), random_logp(2), random_logp(3)
-    for A in ([1.0, -0.5], [-2.0, 0.7]):
+    for A in ([1.0, -0.5], [-2.0, 0.7], [0.0, 1.0]):
         loss, stats = grpo_loss(logp, old, torch.tensor(A), weigh(MASK).double(), 0.1, high, ref, kl)
         assert float(loss) == pytest.approx(
             naive_grpo(logp, old, A, weigh(MASK).double(), 0.1, high, ref, kl)
         )
         outside = [
-            weigh(MASK)[n, t] * (rho > 1 + high if A[n] > 0 else rho < 0.9)
+            weigh(MASK)[n, t] * (rho > 1 + high if A[n] > 0 else rho < 0.9 and A[n] < 0)
             for n, t in MASK.nonzero().tolist()
             for rho in [math.exp(logp[n, t] - old[n, t])]
         ]
@@ -158,7 +163,7 @@ def test_kl_estimator_is_of_the_policy_against_the_reference():
 def test_tokens_outside_the_response_change_nothing():
     old, ref, weights = random_logp(2), random_logp(3), token_weights(MASK).double()
     logp = random_logp(1)
-    wild = torch.where(MASK, logp, 500.0)
+    wild = torch.where(MASK, logp, 1000.0)
     A = torch.tensor([1.0, -1.0])
     for x in (logp, wild):
         assert sft_loss(x, weights) == sft_loss(logp, weights)

@@ -115,6 +115,13 @@ def test_the_largest_random_number_never_picks_an_impossible_token():
     assert token.tolist() == [3, 3] and logp.tolist() == [0, 0]
 
 
+def test_weights_that_have_diverged_are_said_to_have(policy, uniforms):
+    theta = {**policy[1], "model.norm.weight": torch.full_like(policy[1]["model.norm.weight"], torch.nan)}
+    for temperature in (1.0, 0.0):
+        with pytest.raises(FloatingPointError, match="diverged"):
+            sample(policy[0], theta, PROMPTS, uniforms, temperature)
+
+
 def test_greedy_takes_the_likeliest_token_whatever_the_random_numbers(policy, uniforms):
     a, b = (sample(*policy, PROMPTS, u, 0.0) for u in (uniforms, 1 - uniforms))
     assert torch.equal(a.tokens, b.tokens)

@@ -1,0 +1,61 @@
+"""The base: a key over all that made it, and nothing held out is read."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bridge_min import pretrain
+from bridge_min.config import Config, ModelConfig
+from bridge_min.pretrain import SETTINGS, base_folder, base_model
+from bridge_min.tasks import load_task
+from bridge_min.tokenizer import byte_tokenizer
+
+CONFIG = Config(
+    model=ModelConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2),
+    **{"train_problems": 40, "val_problems": 30, "test_problems": 30, "demos": 20, "demos_per_step": 8},
+    **{"prompts": 4, "base_steps": 3, "base_batch": 16, "threads": 1},
+)
+CHANGES = {
+    **{
+        "seed": 1,
+        "threads": 2,
+        "terms": (4, 5),
+        "largest": 8,
+        "model": replace(CONFIG.model, rope_theta=99.0),
+    },
+    **{"base_steps": 4, "base_batch": 17, "base_lr": 1e-4, "worked_share": 0.1, "direct_share": 0.1},
+}
+
+
+def folder(config):
+    return base_folder(config, load_task(config)).name
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_setting_that_makes_the_base_is_in_its_name(key):
+    assert folder(replace(CONFIG, **{key: CHANGES[key]})) != folder(CONFIG)
+
+
+def test_the_held_out_problems_the_code_and_torch_are_too(monkeypatch):
+    name = folder(CONFIG)
+    assert folder(replace(CONFIG, val_problems=31)) != name
+    assert folder(replace(CONFIG, lr=0.5, method="grpo", micro_batch=7, wrong_demos=0.9)) == name
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert folder(CONFIG) != name
+    monkeypatch.undo()
+    monkeypatch.setattr(pretrain, "SOURCES", pretrain.SOURCES[1:])
+    assert folder(CONFIG) != name
+
+
+def test_the_base_is_made_once_and_reads_nothing_held_out(tmp_path, monkeypatch):
+    config, tokenizer, hidden = replace(CONFIG, out=str(tmp_path / "run")), byte_tokenizer(), []
+    original = pretrain.reading
+    monkeypatch.setattr(
+        pretrain, "reading", lambda c, step, held: (hidden.append(held), original(c, step, held))[1]
+    )
+    task = load_task(config)
+    _, made = base_model(config, task, tokenizer)
+    assert hidden == [{problem.prompt for problem in task.val + task.test}] * 3
+    _, kept = base_model(config, task, tokenizer)
+    assert len(hidden) == 3 and all(torch.equal(made[name], kept[name]) for name in made)
