@@ -1,5 +1,4 @@
-"""Post-train a language model, told in order: config, base, (rollouts, update, log) x steps, checkpoint,
-table.
+"""Post-train a language model, told in order: config, base, (rollouts, update, log, save) x steps, table.
 
     python train.py tiny_configs/arith.py                  # from nothing to a table
     python train.py tiny_configs/arith.py --method=grpo    # any key of bridge_min/config.py
@@ -72,9 +71,8 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
             ascend(optimizers[name], params, directions[name], lr, config.max_grad_norm)
 
         done, seconds = step + 1, {"data": sampled - began, "update": time.perf_counter() - sampled}
-        log.step(
-            done, metrics, seconds, tokens=sum(int(b.mask.sum()) for b in (rollouts, demos) if b is not None)
-        )
+        tokens = sum(int(batch.mask.sum()) for batch in (rollouts, demos) if batch is not None)
+        log.step(done, metrics, seconds, tokens)
         if done % config.eval_every == 0 or done == config.steps:
             validate(config, model, tokenizer, players, task.val, log, done)
         if done % config.save_every == 0 or done == config.steps or interrupted:
@@ -92,9 +90,8 @@ def start(config: Config, base: Params) -> Players:
     players = {"theta": {name: value.clone() for name, value in base.items()}}
     if config.method == "bridge":
         players["theta_hat"] = {name: value.clone() for name, value in base.items()}
-        players["w"] = init_lora(
-            base, config.lora_targets, config.lora_rank, generator(config.seed, 0, "lora")
-        )
+        random_numbers = generator(config.seed, 0, "lora")
+        players["w"] = init_lora(base, config.lora_targets, config.lora_rank, random_numbers)
     return players
 
 

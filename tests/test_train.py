@@ -205,15 +205,26 @@ def test_who_acts_who_is_scored_and_at_which_step_size(folder, unbroken, monkeyp
         original = getattr(train, name)
         monkeypatch.setattr(train, name, lambda *args, **kw: (note(*args, **kw), original(*args, **kw))[1])
 
+    def base_model(*args):
+        model, base = original_base(*args)
+        players["base"] = {name: value.clone() for name, value in base.items()}
+        return model, base
+
     def method(config, logprobs, given, demos, rollouts):
         players.update(given)
         assert same(seen["policies"][-1], acting(config, given))
+        reference = logprobs(players["base"], None, rollouts.tokens, config.temperature)
+        assert float((rollouts.ref_logp - reference).abs().max()) < 1e-5
         return bridge(config, logprobs, given, demos, rollouts)
 
+    original_base = train.base_model
+    monkeypatch.setattr(train, "base_model", base_model)
     monkeypatch.setitem(METHODS, "bridge", method)
     spy("roll_out", lambda config, step, model, policy, *_: seen["policies"].append(policy))
     spy("ascend", lambda optimizer, params, direction, lr, norm: seen["steps"].append(lr))
-    spy("answer_problems", lambda c, m, params, *_: players and seen["validated"].append(is_of(params)))
+    spy(
+        "answer_problems", lambda c, m, params, *_: "w" in players and seen["validated"].append(is_of(params))
+    )
     spy("score", lambda c, m, params, *_: seen["rows"].append(is_of(params)))
 
     def is_of(params):
