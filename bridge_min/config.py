@@ -80,8 +80,8 @@ class Config:
     base_steps: int = 1000  # steps of pretraining
     base_batch: int = 256  # documents per step
     base_lr: float = 3e-3  # peak step size
-    worked_share: float = 0.12  # share of the documents that are worked solutions, 0..1
-    direct_share: float = 0.3  # share that answers a long sum at once, 0..1; the rest is single steps
+    worked_share: float = 0.16  # share of the documents that are worked solutions, 0..1
+    direct_share: float = 0.36  # share that answers a long sum at once, 0..1; the rest is single steps
     # The method (bridge.py, baselines.py)
     method: str = "bridge"  # bridge, grpo or sft
     meta: str = "first_order"  # teacher's gradient: first_order or unrolled
