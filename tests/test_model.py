@@ -15,6 +15,7 @@ from bridge_min.model import Cache, build, init_params, rotary_table, rotate
 CONFIGS = {
     "tied, grouped": SMALL,
     "untied, one key per query": replace(SMALL, tie_word_embeddings=False, num_key_value_heads=2),
+    "two groups of two": replace(SMALL, hidden_size=16, num_attention_heads=4, num_key_value_heads=2),
 }
 
 
