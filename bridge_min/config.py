@@ -77,7 +77,8 @@ class Config:
     wrong_demos: float = 0.2  # share of them with a wrong step, 0..1
     # The base model (pretrain.py)
     model: ModelConfig = field(default_factory=ModelConfig)  # the network: --model.hidden_size=96 and so on
-    base_steps: int = 1000  # steps of pretraining
+    base_steps: int = 1000  # most steps of pretraining
+    base_target: float = 0.4  # it ends when this share of sampled validation responses is right, 0..1
     base_batch: int = 256  # documents per step
     base_lr: float = 3e-3  # peak step size
     worked_share: float = 0.16  # share of the documents that are worked solutions, 0..1
@@ -155,7 +156,7 @@ COUNTS = (
     *("test_problems", "demos", "base_steps", "base_batch", "lora_rank", "prompts", "group", "max_new"),
     *("demos_per_step", "steps", "samples", "largest"),
 )
-SHARES = ("lam", "wrong_demos", "worked_share", "direct_share", "clip_low")
+SHARES = ("lam", "base_target", "wrong_demos", "worked_share", "direct_share", "clip_low")
 POSITIVE = ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm")
 NOT_NEGATIVE = ("clip_high", "kl", "warmup", "eta", "weight_decay", "lora_scale")
 AT_MOST = {"prompts": "train_problems", "demos": "train_problems", "demos_per_step": "demos"}

@@ -19,25 +19,27 @@ import torch
 from .bridge import adamw, ascend, gradients, j_sft, policy_logprobs, schedule, weighted
 from .checkpoint import load_model, save_model, write
 from .config import Config, generator, to_json
+from .evaluate import answer_problems
 from .model import GPT, Params, build, init_params
 from .rollout import pack
 from .tasks import Task, reading
 from .tokenizer import EOS
 
 SETTINGS = (
-    *("seed", "threads", "terms", "largest", "model"),
-    *("base_steps", "base_batch", "base_lr", "worked_share", "direct_share"),
+    *("seed", "threads", "terms", "largest", "model", "max_new", "temperature"),
+    *("base_steps", "base_target", "base_batch", "base_lr", "worked_share", "direct_share"),
 )
 SOURCES = ("bridge", "config", "lora", "losses", "model", "pretrain", "rollout", "tasks", "tokenizer")
 MICRO_BATCH, WARMUP, MAX_GRAD_NORM = 32, 20, 1.0  # rows, steps, norm
+CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
 
 
 def base_model(config: Config, task: Task, tokenizer: tiktoken.Encoding) -> tuple[GPT, Params]:
     """The base of this config, from disk if it was made before."""
     folder = base_folder(config, task)
     if not (folder / "model.safetensors").exists():
-        print(f"base: {config.base_steps} steps of pretraining, to be kept in {folder}")
-        theta = pretrain(settings_of(config), held_out(task), tokenizer)
+        print(f"base: pretraining, to be kept in {folder}")
+        theta = pretrain(settings_of(config), task, tokenizer)
         write(folder / "base.json", to_json(config).encode())
         save_model(folder, theta, config.model)
     model_config, theta = load_model(folder)
@@ -60,12 +62,13 @@ def held_out(task: Task) -> set[str]:
     return {problem.prompt for problem in task.val + task.test}
 
 
-def pretrain(settings: SimpleNamespace, hidden: set[str], tokenizer: tiktoken.Encoding) -> Params:
-    """Next-token training on the reading's responses (the prompts are random numbers), from fresh weights."""
+def pretrain(settings: SimpleNamespace, task: Task, tokenizer: tiktoken.Encoding) -> Params:
+    """Next-token training on the reading's responses (the prompts are random numbers), from fresh weights,
+    until the sampled responses solve `base_target` of the validation problems. How long that takes differs by
+    seed."""
     theta = init_params(settings.model, generator(settings.seed, 0, "init"))
-    optimizer = adamw(theta)
-    logprobs = partial(policy_logprobs, build(settings.model), 0.0)
-    began = time.monotonic()
+    optimizer, model, hidden = adamw(theta), build(settings.model), held_out(task)
+    logprobs, began = partial(policy_logprobs, model, 0.0), time.monotonic()
     for step in range(settings.base_steps):
         documents = reading(settings, step, hidden)
         prompts = [tokenizer.encode_ordinary(prompt) for prompt, _ in documents]
@@ -74,8 +77,12 @@ def pretrain(settings: SimpleNamespace, hidden: set[str], tokenizer: tiktoken.En
         direction, _, stats = gradients(objective, theta, {})
         lr = settings.base_lr * schedule(step, settings.base_steps, WARMUP)
         ascend(optimizer, theta, direction, lr, MAX_GRAD_NORM)
-        if (step + 1) % 100 == 0:
-            spent = time.monotonic() - began
-            left = spent / (step + 1) * (settings.base_steps - step - 1)
-            print(f"base: step {step + 1}  loss {stats['sft_loss']:.3f}  {left:.0f} s left")
+        if (step + 1) % CHECK_EVERY == 0:
+            rewards, _ = answer_problems(settings, model, theta, tokenizer, task.val, CHECK_SAMPLES)
+            solved = sum(map(sum, rewards)) / (len(rewards) * CHECK_SAMPLES)
+            spent, loss = time.monotonic() - began, float(stats["sft_loss"])
+            print(f"base: step {step + 1}  loss {loss:.3f}  solves {solved:.3f} of validation  {spent:.0f} s")
+            if solved >= settings.base_target:
+                return theta
+    print(f"base: base_target = {settings.base_target} was not reached in base_steps = {settings.base_steps}")
     return theta

@@ -24,7 +24,16 @@ CHANGES = {
         "largest": 8,
         "model": replace(CONFIG.model, rope_theta=99.0),
     },
-    **{"base_steps": 4, "base_batch": 17, "base_lr": 1e-4, "worked_share": 0.1, "direct_share": 0.1},
+    **{
+        "max_new": 65,
+        "temperature": 0.9,
+        "base_target": 0.5,
+        "base_steps": 4,
+        "base_batch": 17,
+        "base_lr": 1e-4,
+        "worked_share": 0.1,
+        "direct_share": 0.1,
+    },
 }
 
 
@@ -46,6 +55,22 @@ def test_the_held_out_problems_the_code_and_torch_are_too(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(pretrain, "SOURCES", pretrain.SOURCES[1:])
     assert folder(CONFIG) != name
+
+
+def test_pretraining_ends_when_the_base_is_good_enough(monkeypatch, capsys):
+    """Every 50 steps the validation problems are answered; the first share that reaches the target is the last."""
+    config = replace(CONFIG, base_steps=200, base_target=0.4)
+    shares = iter((0.0, 0.5, 1.0))
+
+    def answered(settings, model, theta, tokenizer, problems, samples):
+        assert problems == task.val
+        return [[next_share] * samples for next_share in [next(shares)] for _ in problems], []
+
+    monkeypatch.setattr(pretrain, "answer_problems", answered)
+    task = load_task(config)
+    pretrain.pretrain(pretrain.settings_of(config), task, byte_tokenizer())
+    printed = capsys.readouterr().out
+    assert "step 100  " in printed and "step 150" not in printed and "not reached" not in printed
 
 
 def test_the_base_is_made_once_and_reads_nothing_held_out(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = """
 model = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
 terms, largest, train_problems, val_problems, test_problems, demos = (2, 3), 9, 60, 6, 6, 20
-base_steps, base_batch, base_lr, threads = 250, 32, 1e-2, 1
+base_steps, base_target, base_batch, base_lr, threads = 250, 1.0, 32, 1e-2, 1
 prompts, group, max_new, demos_per_step, micro_batch = 4, 4, 24, 4, 8
 steps, log_every, eval_every, save_every, samples = 12, 2, 4, 3, 2
 """

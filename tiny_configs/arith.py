@@ -6,7 +6,7 @@ threads = 1
 # The base: a Llama of 128,000 parameters, which can do a step but mostly guesses when there are several. With
 # two layers some seeds do not learn to work through a sum in this time.
 model = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3}
-base_steps = 700
+base_steps = 1000
 base_batch = 128
 base_lr = 5e-3
 
