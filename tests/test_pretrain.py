@@ -58,7 +58,7 @@ def test_the_held_out_problems_the_code_and_torch_are_too(monkeypatch):
 
 
 def test_pretraining_ends_when_the_base_is_good_enough(monkeypatch, capsys):
-    """Every 50 steps validation problems are answered; the first share that reaches the target is the last."""
+    """Every 50 steps validation problems are answered; the first share to reach the target is the last."""
     config = replace(CONFIG, base_steps=200, base_target=0.4)
     shares = iter((0.0, 0.5, 1.0))
 
