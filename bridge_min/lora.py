@@ -37,13 +37,12 @@ def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch
     return w
 
 
-def merge(theta: Params, w: Params | None, scale: float, dtype: torch.dtype | None = None) -> Params:
-    """The weights that act: W + scale * B A where w has a pair, W elsewhere; cast to dtype if one is
-    given."""
+def merge(theta: Params, w: Params | None, scale: float) -> Params:
+    """The weights that act: W + scale * B A where w has a pair, W elsewhere."""
     merged = dict(theta)
     for name, A in (w or {}).items():
         if name.endswith(".lora_A.weight"):
             module = name.removesuffix(".lora_A.weight")
             B: Tensor = w[module + ".lora_B.weight"]
             merged[module + ".weight"] = theta[module + ".weight"] + scale * (B @ A)
-    return {name: W.to(dtype) for name, W in merged.items()} if dtype else merged
+    return merged

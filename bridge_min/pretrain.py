@@ -29,7 +29,10 @@ SETTINGS = (
     *("seed", "threads", "terms", "largest", "model", "max_new", "temperature"),
     *("base_steps", "base_target", "base_batch", "base_lr", "worked_share", "direct_share"),
 )
-SOURCES = ("bridge", "config", "lora", "losses", "model", "pretrain", "rollout", "tasks", "tokenizer")
+SOURCES = (  # all that is imported here, but for checkpoint.py, which only keeps what was made
+    *("answer", "bridge", "config", "data", "evaluate", "lora", "losses", "model", "pretrain", "rollout"),
+    *("tasks", "tokenizer"),
+)
 MICRO_BATCH, WARMUP, MAX_GRAD_NORM = 32, 20, 1.0  # rows, steps, norm
 CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
 

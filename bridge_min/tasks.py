@@ -1,6 +1,6 @@
 """Problems, demonstrations and what the base model reads: what is learnt, and from whom.
 
-**arith**: sums of several numbers, such as 7+5-4+8-9. Writing the steps helps (a step is one small sum),
+**arith**: sums of several numbers, such as 5-4+5-3+2. Writing the steps helps (a step is one small sum),
 guessing the result does not. Every random choice follows from the seed; splits are disjoint by problem, and
 the base model never reads a validation or test problem. Read on in pretrain.py and rollout.py.
 """

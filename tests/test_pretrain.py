@@ -1,6 +1,8 @@
 """The base: a key over all that made it, and nothing held out is read."""
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,6 +73,20 @@ def test_pretraining_ends_when_the_base_is_good_enough(monkeypatch, capsys):
     pretrain.pretrain(pretrain.settings_of(config), task, byte_tokenizer())
     printed = capsys.readouterr().out
     assert "step 100  " in printed and "step 150" not in printed and "not reached" not in printed
+
+
+def test_the_key_covers_every_module_that_pretraining_imports():
+    """Followed through the imports: a change in any of them could make another base."""
+    folder, found, open_ends = Path(pretrain.__file__).parent, set(), ["pretrain"]
+    while open_ends:
+        name = open_ends.pop()
+        if name not in found and name != "checkpoint":
+            found.add(name)
+            tree = ast.parse((folder / f"{name}.py").read_text())
+            open_ends += [
+                node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level
+            ]
+    assert found == set(pretrain.SOURCES)
 
 
 def test_the_base_is_made_once_and_reads_nothing_held_out(tmp_path, monkeypatch):
