@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .answer import is_correct
+from .answer import extract_answer, is_correct, reference_problem
 from .config import Config, ConfigError
 
 SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a wrong step of a demonstration is off
@@ -25,8 +25,11 @@ class Problem:
     solution: str
 
     def reward(self, response: str) -> float:
-        """1.0 if the response gives the reference answer, else 0.0. The response may be any string."""
-        return float(is_correct(response, self.answer))
+        """1.0 if the response gives the reference answer as a plain number, else 0.0: the question itself, 7+5-4,
+        has the right value too. The response may be any string."""
+        found = extract_answer(response) or ""
+        plain = found.isascii() and found.removeprefix("-").isdigit()
+        return float(plain and is_correct(response, self.answer))
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,20 @@ class Task:
     demos: list[Problem]  # some of train; a share of the solutions is wrong
 
 
+def check_references(problems: Sequence[Problem], where: str) -> None:
+    """Raises ConfigError with the line (from 1) of each reference answer that the checker cannot use: every
+    response to it would score 0."""
+    wrong = [(k, p.answer, reference_problem(p.answer)) for k, p in enumerate(problems, 1)]
+    lines = [f"{where}, line {k}: the reference answer {answer!r} {why}" for k, answer, why in wrong if why]
+    if lines:
+        raise ConfigError(
+            "\n".join([*lines[:20], f"{len(lines)} of {len(problems)} references; mend or drop them"])
+        )
+
+
 def load_task(config: Config) -> Task:
-    """The problems of a config, the same for the same seed. Raises ValueError if there are not enough
-    different ones."""
+    """The problems of a config, the same for the same seed. Raises ConfigError if there are not enough
+    different ones, or a reference answer cannot be used."""
     draw = random.Random(f"{config.seed}/problems")
     wanted = config.train_problems + config.val_problems + config.test_problems
     terms: dict[tuple[int, ...], None] = {}  # a set that keeps its order
@@ -52,6 +66,7 @@ def load_task(config: Config) -> Task:
             f"terms = {config.terms}, largest = {config.largest} give fewer than {wanted} problems"
         )
     problems = [(t, Problem(question(t), str(sum(t)), worked(t))) for t in terms]
+    check_references([p for _, p in problems], "arith")
     test, rest = problems[: config.test_problems], problems[config.test_problems :]
     val, train = rest[: config.val_problems], rest[config.val_problems :]
     demos = [demonstration(draw, t, config.wrong_demos) for t, _ in draw.sample(train, config.demos)]

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from bridge_min.answer import is_correct
-from bridge_min.config import Config
-from bridge_min.tasks import load_task, question, reading, worked
+from bridge_min.config import Config, ConfigError
+from bridge_min.tasks import Problem, check_references, load_task, question, reading, worked
 
 CONFIG = Config(train_problems=600, val_problems=100, test_problems=150, demos=200, wrong_demos=0.3)
 
@@ -75,3 +75,21 @@ def test_the_base_reads_no_held_out_problem_and_the_shares_are_kept():
 def test_too_many_problems_are_refused():
     with pytest.raises(ValueError, match="fewer than"):
         load_task(replace(CONFIG, terms=(2, 2), train_problems=5000))
+
+
+def test_the_question_is_not_its_answer():
+    problem = Problem("7+5-4\n", "8", "")
+    assert problem.reward("7+5=12\n12-4=8\n#### 8") == problem.reward("#### 8") == 1.0
+    for hack in ("#### 7+5-4", "#### 12-4", "#### 16/2", "#### 8, 9", "#### 9", "", "\u0668", "#### -8"):
+        assert problem.reward(hack) == 0.0, hack
+
+
+def test_references_that_cannot_be_used_are_reported_with_their_lines():
+    good, unread, untrue = (Problem("?", answer, "") for answer in ("5", "\\frac{1}{", "5=6"))
+    check_references([good], "file")
+    with pytest.raises(ConfigError) as error:
+        check_references([good, unread, good, untrue], "math.jsonl")
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith("math.jsonl, line 2: ") and "cannot be read" in lines[0]
+    assert lines[1].startswith("math.jsonl, line 4: ") and "untrue claim" in lines[1]
+    assert lines[2].startswith("2 of 4 references")
