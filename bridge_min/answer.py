@@ -400,7 +400,7 @@ class Parser:
             else:
                 right = self.expression(strength - (token == "^"))
                 before, left = left, join(left, "+" if token == "±" else token, right)
-                if left[1] is before:  # a/b*c/d is not flat
+                if len(left) > 1 and left[1] is before:  # a/b*c/d is not flat
                     self.descend()
 
     def descend(self) -> None:
@@ -787,13 +787,15 @@ def conditions(tree: Tree) -> Tree:
     if kind in INTERVALS and len(parts) == 2:
         ops = ("≤" if kind[0] == "[" else "<", "≤" if kind[1] == "]" else "<")
         return ("chain", ops, parts[0], ("name", "x"), parts[1])
-    if kind in GROUPS[1:]:
+    if kind in GROUPS[1:] and parts:
         return ("region", ("∪",) * (len(parts) - 1), *map(conditions, parts))
     if kind == "region":
         return (kind, parts[0], *map(conditions, parts[1:]))
     if kind in EXPRESSIONS:
         return ("chain", ("=",), ("name", "x"), tree)
-    return tree if kind == "chain" and RELATIONS.keys() >= {*parts[0]} else ("name", "")
+    if kind != "chain" or not RELATIONS.keys() >= {*parts[0]}:
+        raise Unreadable("no set of reals")
+    return tree
 
 
 def differences(sides: Sequence[Tree]) -> list[Tree]:

@@ -25,8 +25,8 @@ class Problem:
     solution: str
 
     def reward(self, response: str) -> float:
-        """1.0 if the response gives the reference answer as a plain number, else 0.0: the question itself, 7+5-4,
-        has the right value too. The response may be any string."""
+        """1.0 if the response, any string, gives the reference answer as a plain number, else 0.0. The
+        question itself, 7+5-4, has the right value too."""
         found = extract_answer(response) or ""
         plain = found.isascii() and found.removeprefix("-").isdigit()
         return float(plain and is_correct(response, self.answer))

@@ -1,10 +1,12 @@
 """The answer checker on labelled cases and gold answers, beside Math-Verify where that is installed.
 
-    python tests/answer_report.py DATA     DATA holds answer_cases.jsonl, math500.jsonl, ...
+    python tests/answer_report.py DATA
 
-Prints right and falsely accepted cases per kind, the cases that are wrong, the time per check (the checkers
-in turn, three times), import times, gold answers that cannot be used, and pairs of different gold answers that
-count as equal. Math-Verify: pip install .[answers]
+DATA holds answer_cases.jsonl, math500.jsonl, ... as shared with this project.
+
+Prints right and falsely accepted cases per kind, the cases that are wrong, the time per check (both checkers
+in turn, three times), import times, gold answers that cannot be used, and pairs of different gold answers
+that count as equal. Math-Verify: pip install .[answers]
 """
 
 import importlib.util
