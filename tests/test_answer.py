@@ -25,6 +25,8 @@ def rows(name):
 
 # Each line: what is written ~ the reference.  The two are the same mathematics, boxed or bare.
 SAME = r"""
+(1,234)  ~  (1, 234)
+x+y<3  ~  -x-y>-3
 5.  ~  5
 5.0  ~  5
 +5  ~  5
@@ -387,6 +389,8 @@ x^{10}  ~  x^10
 
 # Each line: two answers that are not the same, in either direction.
 DIFFERENT = r"""
+(1,234)  ~  (1234)
+x+y<3  ~  -x-y<-3
 5  ~  6
 5  ~  -5
 5=6  ~  6
@@ -1027,6 +1031,13 @@ def test_hostile(name):
     assert not is_correct("\\boxed{7}", text)
     is_correct(text, text)
     reference_problem(text)
+
+
+def test_the_work_of_a_comparison_is_bounded():
+    check = module.Check()
+    assert check.value(module.read("3000!+3000!"), {}) > 0
+    with pytest.raises(module.Unreadable, match="too much work"):
+        check.value(module.read("+".join(["3000!"] * 100)), {})
 
 
 def test_random_strings_never_raise():
