@@ -802,6 +802,12 @@ def differences(sides: Sequence[Tree]) -> list[Tree]:
     return [("sum", a, ("prod", MINUS, b)) for a, b in itertools.pairwise(sides)]
 
 
+def difference(relation: Tree) -> tuple[str, Tree]:
+    """left < right as ("<", left - right), and left > right as ("<", right - left)."""
+    op, *sides = relation[1][0], *relation[2:]
+    return ("<≤"[op == "≥"], *differences(sides[::-1])) if op in ">≥" else (op, *differences(sides))
+
+
 class Check:
     """One comparison: its tolerance, and the work it may still do."""
 
@@ -886,21 +892,15 @@ class Check:
 
     def same_relation(self, a: Tree, b: Tree) -> bool:
         """Two equations or inequalities: one a multiple of the other, or true for the same x."""
-        if len(unknowns(a)) == 1 and "=" not in a[1] + b[1]:
-            return unknowns(a) == unknowns(b) and self.same_region(a, b)
-        if len(a) != 4 or len(b) != 4:
-            return a == b
-        (op, f), (sign, g) = (
-            (
-                t[1][0].translate(str.maketrans(">≥", "<≤")),
-                *differences(t[:1:-1] if t[1][0] in ">≥" else t[2:]),
-            )
-            for t in (a, b)
-        )
-        pairs = list(self.trials(f, g))
-        u, v = pairs[0]
-        proportional = u and v and all(x and y and close(multiply(x, v), multiply(y, u)) for x, y in pairs)
-        return bool(op == sign and proportional and (op in ("=", "≠") or real(divide(u, v)) > 0))
+        if len(a) == len(b) == 4:
+            (op, f), (sign, g) = map(difference, (a, b))
+            pairs = list(self.trials(f, g))
+            u, v = next((pair for pair in pairs if all(pair)), (Fraction(0), Fraction(0)))
+            same = op == sign and u and (op in ("=", "≠") or real(divide(u, v)) > 0)
+            if same and all(close(multiply(x, v), multiply(y, u)) for x, y in pairs):
+                return True
+        one = len(unknowns(a)) == 1 and "=" not in a[1] + b[1]
+        return unknowns(a) == unknowns(b) and self.same_region(a, b) if one else a == b
 
     def same_region(self, a: Tree, b: Tree) -> bool:
         """Sets of reals: equal if they have the same members at, beside and between all their ends."""
@@ -921,8 +921,9 @@ class Check:
                 yield from self.ends(part)
         for side in differences(tree[2:]) if tree[0] == "chain" else ():
             with contextlib.suppress(ArithmeticError):  # no root, or infinity
-                start, other = self.at(side, Fraction(0)), self.at(side, Fraction(1))
-                yield divide(start, add(start, -other))
+                start, one, two = (self.at(side, Fraction(x)) for x in (0, 1, 2))
+                if add(add(start, two), -add(one, one)) == 0:
+                    yield divide(start, add(start, -one))
 
     def at(self, tree: Tree, x: Number) -> Any:
         """The value where the one unknown is x, a real number."""

@@ -25,6 +25,8 @@ def rows(name):
 
 # Each line: what is written ~ the reference.  The two are the same mathematics, boxed or bare.
 SAME = r"""
+x^2>4  ~  (-\infty,-2)\cup(2,\infty)
+x^2>4  ~  8<2x^2
 (1,234)  ~  (1, 234)
 x+y<3  ~  -x-y>-3
 5.  ~  5
@@ -389,6 +391,9 @@ x^{10}  ~  x^10
 
 # Each line: two answers that are not the same, in either direction.
 DIFFERENT = r"""
+x^2>4  ~  x^2>4.0001
+x^2<4.0001  ~  (-2,2)
+5+f(0)  ~  5
 (1,234)  ~  (1234)
 x+y<3  ~  -x-y<-3
 5  ~  6
