@@ -9,7 +9,7 @@ answer is read by a grammar and compared as mathematics, and doubt is a no. The 
     find        the last \boxed{}, ####, <answer>, "the answer is", or a short bare reply    extract_answer
     normalise   Unicode, LaTeX and plain text become one list of tokens                      tokens
     parse       recursive descent to a tree of tuples, (kind, *parts)                        Parser
-    calculate   exact fractions; else decimals of 70 digits; with i, complex floats          OPERATIONS
+    calculate   fractions; else decimals of 70 digits; for i and arcs complex floats         OPERATIONS
     compare     values exactly, expressions at fixed points, sets by their members           Check
 
 No regular expressions, no computer algebra, no evaluation of code; sizes are bounded before anything is
