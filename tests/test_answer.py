@@ -774,6 +774,12 @@ def test_found(response, reference, correct):
     assert is_correct(response, reference) is correct
 
 
+def test_the_last_of_two_boxes_is_the_answer():
+    assert is_correct(r"\boxed{1} \boxed{2}", "2")
+    assert not is_correct(r"\boxed{1} \boxed{2}", "1") and not is_correct(r"\boxed{1} \boxed{2}", "1, 2")
+    assert is_correct(r"\boxed{1}, \boxed{2}", "1, 2") and not is_correct(r"\boxed{1}, \boxed{2}", "2")
+
+
 def test_what_is_cut_off_is_no_answer():
     pad = " " * 5000
     for response in (f"The answer is 5{pad} or 6", f"<answer>5{pad} or 6</answer>", f"#### 5{pad} or 6"):
