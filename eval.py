@@ -1,8 +1,8 @@
 """Accuracy and pass@k of a checkpoint folder on its task's splits.
 
-    python eval.py out/arith                               # the test split, greedy and sampled
-    python eval.py out/arith --splits=val,test --samples=32
-    python eval.py out/base-0123456789ab --config=tiny_configs/arith.py --terms=7,8
+    python eval.py out/arith                               # all test suites, greedy and sampled
+    python eval.py out/arith --splits=val,code --samples=32
+    python eval.py out/base-0123456789ab --config=tiny_configs/arith.py --chain=7,8
 
 The folder holds model.safetensors and config.json. The task's settings come from run.json there or from
 --config, and any --key=value goes over them.
@@ -21,13 +21,9 @@ from bridge_min.model import build
 from bridge_min.tasks import load_task
 from bridge_min.tokenizer import byte_tokenizer
 
-SPLITS = ("train", "val", "test")
-
 
 def main(folder: Path, options: dict[str, str]) -> None:
-    splits = options.pop("splits", "test").split(",")
-    for split in splits:
-        require(split in SPLITS, f"--splits: {split!r} is not one of {', '.join(SPLITS)}")
+    splits = options.pop("splits", "")
     own = next((folder / name for name in ("run.json", "base.json") if (folder / name).exists()), "")
     settings = options.pop("config", own)
     require(bool(settings), f"{folder} has no run.json: say which task by --config=")
@@ -36,8 +32,10 @@ def main(folder: Path, options: dict[str, str]) -> None:
     model_config, theta = load_model(folder)
     task, tokenizer, scores = load_task(config), byte_tokenizer(), {}
     check_fit(config, model_config, tokenizer, task)
-    for split in splits:
-        problems = getattr(task, split)
+    known = {"train": task.train, "val": task.val, **task.tests}
+    for split in splits.split(",") if splits else task.tests:
+        require(split in known, f"--splits: {split!r} is not one of {', '.join(known)}")
+        problems = known[split]
         scores[f"{split}, {len(problems)} problems"] = score(
             config, build(model_config), theta, tokenizer, problems
         )

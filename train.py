@@ -22,12 +22,13 @@ from pathlib import Path
 import tiktoken
 import torch
 
-from bridge_min.baselines import METHODS
-from bridge_min.bridge import Players, acting, adamw, ascend, policy_logprobs, schedule
+from bridge_min.baselines import METHODS, needs
+from bridge_min.bridge import Players, Step, acting, adamw, ascend, policy_logprobs, schedule
 from bridge_min.checkpoint import CheckpointError, load_run, save_model, save_run, write
 from bridge_min.config import Config, ConfigError, generator, load_config
-from bridge_min.data import check_fit, draw_demonstrations, reference_logprobs, roll_out
+from bridge_min.data import check_fit, choose, demonstrate, reference_logprobs, roll_out
 from bridge_min.evaluate import answer_problems, score, table
+from bridge_min.gain import new_memory
 from bridge_min.log import RunLog, open_folder
 from bridge_min.lora import init_lora
 from bridge_min.model import GPT, Params, build
@@ -47,28 +48,37 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
 
     players = start(config, base)
     optimizers = {name: adamw(params, config.weight_decay) for name, params in players.items()}
+    memory = {} if config.select == "none" else new_memory(config.demos)
+    state = {**players, "memory": memory}
     checkpoint = out / "checkpoint.safetensors"
-    first = load_run(checkpoint, players, optimizers) if checkpoint.exists() else 0
+    first = load_run(checkpoint, state, optimizers) if checkpoint.exists() else 0
     log, interrupted = RunLog(out, config, first), catch_interrupt()
     if first == 0:
         validate(config, model, tokenizer, players, task.val, log, 0)
 
     for step in range(first, config.steps):
         began, rollouts, demos, metrics = time.perf_counter(), None, None, {}
-        if config.method != "sft":
-            rollouts, metrics = roll_out(config, step, model, acting(config, players), task.train, tokenizer)
+        shown, tried = choose(config, step)
+        use_demos, use_rollouts = needs(config, step)
+        if use_demos:
+            demos = demonstrate(config, step, shown, task.demos, tokenizer)
+        if use_rollouts:
+            problems = [task.train[i] for i in tried]
+            rollouts, metrics = roll_out(config, step, model, acting(config, players), problems, tokenizer)
             if config.kl:
                 rollouts.ref_logp = reference_logprobs(config, logprobs, base, rollouts)
-        if config.method != "grpo":
-            demos = draw_demonstrations(config, step, task.demos, tokenizer)
         sampled = time.perf_counter()
 
-        directions, stats = METHODS[config.method](config, logprobs, players, demos, rollouts)
+        seen = Step(config, logprobs, demos, rollouts, step, memory)
+        directions, stats = METHODS[config.method](seen, players)
         metrics |= stats | gradient_norms(directions, step, checkpoint)
         for name, params in players.items():
             peak = config.lr_lora if name == "w" else config.lr
             lr = peak * schedule(step, config.steps, config.warmup)
             ascend(optimizers[name], params, directions[name], lr, config.max_grad_norm)
+        if config.shadow_reset and (step + 1) % config.shadow_reset == 0 and "theta_hat" in players:
+            for name, value in players["theta_hat"].items():
+                value.copy_(players["theta"][name])
 
         done, seconds = step + 1, {"data": sampled - began, "update": time.perf_counter() - sampled}
         tokens = sum(int(batch.mask.sum()) for batch in (rollouts, demos) if batch is not None)
@@ -78,18 +88,19 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         if done % config.save_every == 0 or done == config.steps or interrupted:
             log.sync()
             save_model(out, acting(config, players), model.config)
-            save_run(checkpoint, done, config, players, optimizers)
+            save_run(checkpoint, done, config, state, optimizers)
         if interrupted:
             sys.exit(f"interrupted: saved after step {done} in {out}; go on with --resume")
 
-    finish(config, model, tokenizer, base, players, task.test, out)
+    finish(config, model, tokenizer, base, players, task.tests, out)
 
 
 def start(config: Config, base: Params) -> Players:
     """Everyone at the base: theta, and for BRIDGE the shadow theta_hat and w with B = 0."""
     players = {"theta": {name: value.clone() for name, value in base.items()}}
     if config.method == "bridge":
-        players["theta_hat"] = {name: value.clone() for name, value in base.items()}
+        if config.meta != "no_shadow":
+            players["theta_hat"] = {name: value.clone() for name, value in base.items()}
         random_numbers = generator(config.seed, 0, "lora")
         players["w"] = init_lora(base, config.lora_targets, config.lora_rank, random_numbers)
     return players
@@ -137,20 +148,22 @@ def finish(
     tokenizer: tiktoken.Encoding,
     base: Params,
     players: Players,
-    problems: list[Problem],
+    tests: dict[str, list[Problem]],
     out: Path,
 ) -> None:
-    """The table on the test split."""
-    rows = {"base": base}
-    if "theta_hat" in players:
-        rows["shadow (theta_hat, w)"] = acting(config, players, "theta_hat")
-    rows[f"trained by {config.method}"] = acting(config, players)
-    scores = {name: score(config, model, params, tokenizer, problems) for name, params in rows.items()}
-    write(
-        out / "results.json", json.dumps({name: asdict(s) for name, s in scores.items()}, indent=2).encode()
-    )
-    print(f"\n{len(problems)} test problems, per cent\n{table(scores)}")
+    """The table on the test suites, and results.json with the same."""
+    rows = {f"trained by {config.method}": acting(config, players)}
+    if config.table == "all":
+        shadow = "theta_hat" in players
+        rows |= {"shadow (theta_hat, w)": acting(config, players, "theta_hat")} if shadow else {}
+        rows["base"] = base
+    results = {}
+    for name, params in list(rows.items())[::-1] if config.table != "none" else ():
+        scores = {suite: score(config, model, params, tokenizer, tests[suite]) for suite in tests}
+        print(f"\n{name}, {config.test_problems} problems a row, per cent\n{table(scores)}")
+        results[name] = {suite: asdict(s) for suite, s in scores.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    write(out / "results.json", json.dumps({"scores": results, "peak_gib": peak}, indent=2).encode())
     print(f"\nThe model is in {out}; memory at its peak {peak:.2f} GiB")
 
 

@@ -7,11 +7,13 @@
 
 The last bracket is the cooperative gain: what joint training has over RL alone, on the same rollouts. An
 objective is a list of (coefficient, term), to be maximized; a term is one micro-batch's share as a function
-of (theta, w). Read on in baselines.py for the rivals and in train.py for the run.
+of (theta, w). Read on in gain.py for the selection of demonstrations, in baselines.py for the rivals and in
+train.py for the run.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -20,10 +22,11 @@ from torch.func import functional_call, grad, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .config import Config
+from .gain import select_by_gain, token_gains
 from .lora import merge
 from .losses import grpo_loss, sft_loss, token_logprobs
 from .model import GPT, Params
-from .rollout import Batch, Rollouts
+from .rollout import Demos, Rollouts
 
 Stats = dict[str, Tensor]
 Term = Callable[[Params, Params], tuple[Tensor, Stats]]
@@ -31,6 +34,18 @@ Objective = list[tuple[float, Term]]
 Players = dict[str, Params]  # "theta", and with BRIDGE "theta_hat" and "w"
 Update = tuple[Players, dict[str, float]]  # a direction for each player, what the log shows
 LogProbs = Callable[..., Tensor]  # (theta, w, tokens, temperature) -> (N, T)
+
+
+@dataclass
+class Step:
+    """What one update looks at. demos or rollouts is None where the method does without."""
+
+    config: Config
+    logprobs: LogProbs
+    demos: Demos | None
+    rollouts: Rollouts | None
+    number: int = 0  # updates done before this one
+    memory: Params = field(default_factory=dict)  # what selection by gain remembers, changed in place
 
 
 def policy_logprobs(
@@ -41,25 +56,28 @@ def policy_logprobs(
     return token_logprobs(logits, tokens, temperature)
 
 
-def j_sft(logprobs: LogProbs, demos: Batch, micro_batch: int) -> list[Term]:
-    """J_SFT, the mean log-likelihood of the demonstrations' response tokens, in micro-batches."""
+def j_sft(s: Step, demos: Demos | None = None, phi: Callable[[Tensor], Tensor] | None = None) -> list[Term]:
+    """J_SFT, the mean log-likelihood of the demonstrations' response tokens, in micro-batches. phi, if given,
+    is a weight for each token from its log-prob, held fixed."""
 
-    def term(part: Batch, theta: Params, w: Params) -> tuple[Tensor, Stats]:
-        loss = sft_loss(logprobs(theta, w, part.tokens), part.weights)
-        return -loss, {"sft_loss": loss.detach()}
+    def term(part: Demos, theta: Params, w: Params) -> tuple[Tensor, Stats]:
+        logp = s.logprobs(theta, w, part.tokens)
+        weights = part.weights * phi(logp.detach()) if phi else part.weights
+        return -sft_loss(logp, weights), {"sft_loss": sft_loss(logp.detach(), part.weights)}
 
-    return [partial(term, part) for part in demos.micro_batches(micro_batch)]
+    return [partial(term, part) for part in (demos or s.demos).micro_batches(s.config.micro_batch)]
 
 
-def j_rl(logprobs: LogProbs, rollouts: Rollouts, config: Config) -> list[Term]:
+def j_rl(s: Step, rollouts: Rollouts | None = None) -> list[Term]:
     """J_RL, the GRPO surrogate on sampled and scored rollouts, in micro-batches.
 
     Rows with advantage zero have gradient zero: without a KL term they are left out, though their tokens
     still count in the weights.
     """
+    config, rollouts = s.config, rollouts or s.rollouts
 
     def term(part: Rollouts, theta: Params, w: Params) -> tuple[Tensor, Stats]:
-        logp = logprobs(theta, w, part.tokens, config.temperature)
+        logp = s.logprobs(theta, w, part.tokens, config.temperature)
         clips, reference = (config.clip_low, config.clip_high), (part.ref_logp, config.kl)
         loss, stats = grpo_loss(logp, part.logp, part.advantages, part.weights, *clips, *reference)
         return -loss, {"j_rl": -loss.detach(), **stats}
@@ -102,21 +120,49 @@ def total(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats
     return value, stats
 
 
-def first_order(
-    joint: Objective, rl: Objective, theta: Params, theta_hat: Params, w: Params, config: Config
-) -> tuple[Players, Stats, Stats]:
+def joint(s: Step, theta: Params, w: Params) -> tuple[Params, Params, Params, Stats]:
+    """grad_theta of (1-lam) J_SFT + lam J_RL, then the two parts of its grad_w, (1-lam) grad_w J_SFT and
+    grad_w J_RL. J_RL comes first, since it decides which demonstrations are supervised (`select`)."""
+    lam = s.config.lam
+    g_theta, g_w, stats = gradients(weighted((1.0, j_rl(s))), theta, w)
+    demos, kept = selected(s, theta, w, g_theta)
+    s_theta, s_w, found = gradients(weighted((1 - lam, j_sft(s, demos))), theta, w)
+    g_theta = {name: s_theta[name] + lam * g for name, g in g_theta.items()}
+    return g_theta, s_w, g_w, {**stats, **found, **kept}
+
+
+def selected(s: Step, theta: Params, w: Params, g_rl: Params) -> tuple[Demos, dict[str, float]]:
+    """The step's demonstrations, weighted by their gain along grad_theta J_RL if `select` says so (ours)."""
+    if s.config.select == "none":
+        return s.demos, {}
+    gains = token_gains(s.logprobs, theta, w, s.demos, g_rl)
+    return select_by_gain(s.config.select, gains, s.demos, s.memory)
+
+
+def mix(s: Step, players: Players) -> Update:
+    """SFT + RL, naive mixing on theta: BRIDGE without its meta objective, without w and theta_hat."""
+    g_theta, _, _, stats = joint(s, players["theta"], {})
+    return {"theta": g_theta}, means(stats)
+
+
+def first_order(s: Step, players: Players) -> Update:
     """The three directions, with theta and theta_hat held fixed while w is differentiated. Two backward
-    passes: the student's and the teacher's gradients at (theta, w) belong to one scalar, and so do those at
-    (theta_hat, w)."""
-    g_theta, g_w, stats = gradients(joint, theta, w)
-    h_hat, h_w, stats_hat = gradients(rl, theta_hat, w)
-    teacher = {name: g_w[name] - config.lam * h_w[name] for name in w}
-    return {"theta": g_theta, "theta_hat": h_hat, "w": teacher}, stats, stats_hat
+    passes over the rollouts: the student's and the teacher's gradients at (theta, w) belong to one scalar, and
+    so do those at (theta_hat, w)."""
+    lam, w = s.config.lam, players["w"]
+    g_theta, s_w, g_w, stats = joint(s, players["theta"], w)
+    h_hat, h_w, stats_hat = gradients(weighted((1.0, j_rl(s))), players["theta_hat"], w)
+    teacher = {name: s_w[name] + lam * (g_w[name] - h_w[name]) for name in w}
+    return {"theta": g_theta, "theta_hat": h_hat, "w": teacher}, cooperation(stats, stats_hat)
 
 
-def unrolled(
-    joint: Objective, rl: Objective, theta: Params, theta_hat: Params, w: Params, config: Config
-) -> tuple[Players, Stats, Stats]:
+def no_shadow(s: Step, players: Players) -> Update:
+    """Ablation: w climbs the joint objective, as theta does; nobody asks what RL alone would have given."""
+    g_theta, s_w, g_w, stats = joint(s, players["theta"], players["w"])
+    return {"theta": g_theta, "w": {name: s_w[name] + s.config.lam * g_w[name] for name in g_w}}, means(stats)
+
+
+def unrolled(s: Step, players: Players) -> Update:
     """The three directions, where w sees its own effect through one inner step of size eta:
 
         theta+(w)     = theta     + eta grad joint(theta, w)
@@ -126,33 +172,42 @@ def unrolled(
     A gradient through gradients, so attention runs without its fused kernel, and the whole batch is one
     graph.
     """
+    theta, theta_hat, lam, eta = players["theta"], players["theta_hat"], s.config.lam, s.config.eta
+    demos, kept = s.demos, {}
+    if s.config.select != "none":
+        demos, kept = selected(
+            s, theta, players["w"], gradients(weighted((1.0, j_rl(s))), theta, players["w"])[0]
+        )
+    rl = weighted((1.0, j_rl(s)))
+    both = weighted((1 - lam, j_sft(s, demos)), (lam, j_rl(s)))
 
     def after_one_step(w: Params):
-        g_theta, stats = grad(partial(total, joint), has_aux=True)(theta, w)
+        g_theta, stats = grad(partial(total, both), has_aux=True)(theta, w)
         h_hat, stats_hat = grad(partial(total, rl), has_aux=True)(theta_hat, w)
-        theta_plus = {name: theta[name] + config.eta * g for name, g in g_theta.items()}
-        theta_hat_plus = {name: theta_hat[name] + config.eta * h for name, h in h_hat.items()}
-        value = total(joint, theta_plus, w)[0] - config.lam * total(rl, theta_hat_plus, w)[0]
+        theta_plus = {name: theta[name] + eta * g for name, g in g_theta.items()}
+        theta_hat_plus = {name: theta_hat[name] + eta * h for name, h in h_hat.items()}
+        value = total(both, theta_plus, w)[0] - lam * total(rl, theta_hat_plus, w)[0]
         return value, (g_theta, h_hat, stats, stats_hat)
 
     with sdpa_kernel(SDPBackend.MATH):
-        teacher, (g_theta, h_hat, stats, stats_hat) = grad(after_one_step, has_aux=True)(w)
-    return {"theta": g_theta, "theta_hat": h_hat, "w": teacher}, stats, stats_hat
+        teacher, (g_theta, h_hat, stats, stats_hat) = grad(after_one_step, has_aux=True)(players["w"])
+    directions = {"theta": g_theta, "theta_hat": h_hat, "w": teacher}
+    return directions, cooperation({**stats, **kept}, stats_hat)
 
 
-def bridge(config: Config, logprobs: LogProbs, players: Players, demos: Batch, rollouts: Rollouts) -> Update:
-    """BRIDGE's directions for theta, theta_hat and w. The cooperative gain is J_RL(theta, w) -
-    J_RL(theta_hat, w) on the same rollouts; ratio_hat is the shadow's mean importance ratio."""
-    sft, rl = j_sft(logprobs, demos, config.micro_batch), j_rl(logprobs, rollouts, config)
-    joint = weighted((1 - config.lam, sft), (config.lam, rl))
-    teach = {"first_order": first_order, "unrolled": unrolled}[config.meta]
-    directions, stats, stats_hat = teach(joint, weighted((1.0, rl)), **players, config=config)
+def bridge(s: Step, players: Players) -> Update:
+    """BRIDGE's directions for theta, theta_hat and w, by the reading of the teacher that `meta` names."""
+    return {"first_order": first_order, "unrolled": unrolled, "no_shadow": no_shadow}[s.config.meta](
+        s, players
+    )
+
+
+def cooperation(stats: Stats, stats_hat: Stats) -> dict[str, float]:
+    """What the log shows: the cooperative gain J_RL(theta, w) - J_RL(theta_hat, w) on the same rollouts, and
+    ratio_hat, the shadow's mean importance ratio. Where no row is left, J_RL is 0."""
     found, found_hat = means(stats), means(stats_hat)
-    if config.lam:  # at lam = 0 nothing is computed at (theta, w); where no row is left, J_RL is 0
-        found["gain"] = found.get("j_rl", 0.0) - found_hat.get("j_rl", 0.0)
-    if "ratio" in found_hat:
-        found["ratio_hat"] = found_hat["ratio"]
-    return directions, found
+    found["gain"] = found.get("j_rl", 0.0) - found_hat.get("j_rl", 0.0)
+    return found | ({"ratio_hat": found_hat["ratio"]} if "ratio" in found_hat else {})
 
 
 def means(stats: Stats) -> dict[str, float]:

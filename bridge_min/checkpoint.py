@@ -103,10 +103,11 @@ def load_model(folder: Path) -> tuple[ModelConfig, Params]:
 
 
 def state_of(players: dict[str, Params], optimizers: dict[str, torch.optim.Optimizer]) -> Params:
-    """All tensors of a run under flat names: "theta/<name>", "theta/<name>/exp_avg", ..."""
+    """All tensors of a run under flat names: "theta/<name>", "theta/<name>/exp_avg", ... Only what has an
+    optimizer has moments."""
     tensors = {}
     for player, params in players.items():
-        state = optimizers[player].state
+        state = optimizers[player].state if player in optimizers else {}
         for name, value in params.items():
             tensors[f"{player}/{name}"] = value
             tensors |= {f"{player}/{name}/{key}": moment for key, moment in state.get(value, {}).items()}
@@ -129,14 +130,14 @@ def load_run(path: Path, players: dict, optimizers: dict) -> int:
     for player, params in players.items():
         for name, value in params.items():
             expected[f"{player}/{name}"] = value
-            if step:
+            if step and player in optimizers:
                 moments = {"step": torch.zeros(()), "exp_avg": value, "exp_avg_sq": value}
                 expected |= {f"{player}/{name}/{key}": moment for key, moment in moments.items()}
     check_shapes(path, tensors, expected)
     for player, params in players.items():
         for name, value in params.items():
             value.copy_(tensors[f"{player}/{name}"])
-            if step:
+            if step and player in optimizers:
                 keys = ("step", "exp_avg", "exp_avg_sq")
                 optimizers[player].state[value] = {key: tensors[f"{player}/{name}/{key}"] for key in keys}
     return step

@@ -67,14 +67,17 @@ class Config:
     save_every: int = 25  # steps between checkpoints
     micro_batch: int = 64  # rows per forward pass: bounds memory, changes results by rounding only
     # The world (tasks.py)
-    task: str = "arith"  # which problems
-    terms: tuple[int, ...] = (4, 6)  # fewest and most numbers in a problem
-    largest: int = 9  # largest first number and partial sum
+    task: str = "arith"  # arith or logic
+    chain: tuple[int, ...] = (3, 6)  # arith: fewest and most steps of a problem
+    hard_chain: tuple[int, ...] = (7, 8)  # arith: the same for the harder test problems
+    products: float = 0.5  # arith: share of the problems with a product, 0..1
+    largest: int = 9  # arith: largest first number and partial sum
     train_problems: int = 4000  # problems to draw prompts from
     val_problems: int = 200  # problems
-    test_problems: int = 500  # problems
-    demos: int = 300  # worked solutions for SFT
-    wrong_demos: float = 0.2  # share of them with a wrong step, 0..1
+    test_problems: int = 200  # problems of each test suite
+    demos: int = 300  # training problems that have a demonstration
+    wrong_demos: float = 0.2  # share of the demonstrations with a false step, 0..1
+    far_demos: float = 0.3  # share in a style far from the base, 0..1; the rest is right
     # The base model (pretrain.py)
     model: ModelConfig = field(default_factory=ModelConfig)  # the network: --model.hidden_size=96 and so on
     base_steps: int = 1000  # most steps of pretraining
@@ -84,9 +87,13 @@ class Config:
     worked_share: float = 0.16  # share of the documents that are worked solutions, 0..1
     direct_share: float = 0.36  # share that answers a long sum at once, 0..1; the rest is single steps
     # The method (bridge.py, baselines.py)
-    method: str = "bridge"  # bridge, grpo or sft
-    meta: str = "first_order"  # teacher's gradient: first_order or unrolled
-    lam: float = 0.7  # lambda, weight of RL against SFT, 0..1
+    method: str = "bridge"  # bridge, or a rival by its name in baselines.py
+    meta: str = "first_order"  # teacher's gradient: first_order, unrolled, or no_shadow (the joint one)
+    select: str = "none"  # supervise only what has a gain: none (the paper), token or demo; bridge and mix
+    lam: float = 0.7  # lambda, weight of RL against SFT, 0..1; bridge and mix
+    cold_start: float = 0.3  # share of the steps that are SFT before RL, 0..1; two_stage only
+    shadow_reset: int = 0  # steps between theta_hat := theta; 0 never resets it
+    reward_flip: float = 0.0  # chance that a training reward is flipped, 0..1; evaluation never is
     eta: float = 0.1  # size of the inner gradient step, unrolled only
     lora_rank: int = 8  # rank of w
     lora_scale: float = 2.0  # factor before B A
@@ -110,6 +117,9 @@ class Config:
     weight_decay: float = 0.0  # of AdamW
     max_grad_norm: float = 1.0  # each player's gradient is clipped to this norm
     # The final table
+    table: str = (
+        "all"  # rows: all (base, shadow, trained), trained, or none (for tuning: no test is looked at)
+    )
     samples: int = 8  # responses per test problem for pass@k
 
     def __post_init__(self):
@@ -132,12 +142,19 @@ class Config:
         for name, limit in AT_MOST.items():
             value, most = getattr(self, name), getattr(self, limit)
             require(value <= most, f"{name} = {value} is more than {limit} = {most}")
-        shares = self.worked_share + self.direct_share
-        require(shares <= 1, f"worked_share + direct_share = {shares} must be at most 1")
+        for a, b in (("worked_share", "direct_share"), ("wrong_demos", "far_demos")):
+            shares = getattr(self, a) + getattr(self, b)
+            require(shares <= 1, f"{a} + {b} = {shares} must be at most 1")
+        free, others = self.prompts - self.demos_per_step, self.train_problems - self.demos
         require(
-            len(self.terms) == 2 and 2 <= self.terms[0] <= self.terms[1],
-            f"terms = {self.terms} must be two numbers, the fewest (at least 2) and the most",
+            free <= others, f"{free} prompts without demonstration per step, but only {others} such problems"
         )
+        for name in ("chain", "hard_chain"):
+            value = getattr(self, name)
+            require(
+                len(value) == 2 and 2 <= value[0] <= value[1],
+                f"{name} = {value} must be two numbers, the fewest (at least 2) and the most",
+            )
         require(
             self.group > 1 or self.method == "sft", "group = 1 has no one to compare with: take at least 2"
         )
@@ -146,20 +163,38 @@ class Config:
 
 
 CHOICES = {
-    "task": ("arith",),
-    "method": ("bridge", "grpo", "sft"),
-    "meta": ("first_order", "unrolled"),
+    "task": ("arith", "logic"),
+    "method": (
+        *("bridge", "mix", "sft", "grpo", "two_stage", "alternate", "chord_mu", "chord_phi", "luffy", "srft"),
+        "hpt",
+    ),
+    "meta": ("first_order", "unrolled", "no_shadow"),
+    "select": ("none", "demo", "token"),
     "normaliser": ("token", "sequence"),
+    "table": ("all", "trained", "none"),
 }
 COUNTS = (
     *("threads", "log_every", "eval_every", "save_every", "micro_batch", "train_problems", "val_problems"),
     *("test_problems", "demos", "base_steps", "base_batch", "lora_rank", "prompts", "group", "max_new"),
     *("demos_per_step", "steps", "samples", "largest"),
 )
-SHARES = ("lam", "base_target", "wrong_demos", "worked_share", "direct_share", "clip_low")
+SHARES = (
+    *(
+        "lam",
+        "base_target",
+        "wrong_demos",
+        "far_demos",
+        "worked_share",
+        "direct_share",
+        "products",
+        "clip_low",
+    ),
+    *("cold_start", "reward_flip"),
+)
 POSITIVE = ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm")
-NOT_NEGATIVE = ("clip_high", "kl", "warmup", "eta", "weight_decay", "lora_scale")
+NOT_NEGATIVE = ("clip_high", "kl", "warmup", "eta", "weight_decay", "lora_scale", "shadow_reset")
 AT_MOST = {"prompts": "train_problems", "demos": "train_problems", "demos_per_step": "demos"}
+AT_MOST |= {"demos_per_step": "prompts"}
 
 
 class ConfigError(ValueError):
@@ -229,7 +264,7 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     return value
 
 
-ANY_TIME = ("out", "log_every", "eval_every", "save_every", "samples")  # keys that change no weight
+ANY_TIME = ("out", "log_every", "eval_every", "save_every", "samples", "table")  # keys that change no weight
 
 
 def differences(config: Config, saved: Config) -> list[str]:

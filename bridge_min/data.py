@@ -1,19 +1,23 @@
 """One step's data: rewarded rollouts for J_RL, demonstrations for J_SFT. Both follow from (seed, step) alone.
 
-Read on in losses.py and bridge.py, where they are used.
+A step's first prompts are those of its demonstrations, so that a method may compare a group's responses with
+the demonstration of its prompt; the rest has none. Read on in losses.py and bridge.py, where they are used.
 """
 
 import random
+from itertools import chain
 
 import tiktoken
 import torch
+from torch import Tensor
 
 from .bridge import LogProbs
 from .config import Config, ModelConfig, generator, require
 from .losses import group_advantages, sequence_weights
 from .model import GPT, Params
-from .rollout import Batch, Rollouts, pack, sample, texts
-from .tasks import Problem, Task
+from .problem import KINDS, Problem
+from .rollout import Demos, Rollouts, pack, sample, texts
+from .tasks import Task
 from .tokenizer import EOS
 
 
@@ -23,7 +27,7 @@ def encode(tokenizer: tiktoken.Encoding, problems: list[Problem]) -> list[list[i
 
 def check_fit(config: Config, model_config: ModelConfig, tokenizer: tiktoken.Encoding, task: Task) -> None:
     """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network."""
-    problems = task.train + task.val + task.test
+    problems = [*task.train, *task.val, *chain.from_iterable(task.tests.values()), *task.demos]
     prompts = encode(tokenizer, problems)
     shown = [len(tokenizer.encode_ordinary(problem.solution)) + 1 for problem in problems]
     longest = max(len(prompt) + max(config.max_new, n) for prompt, n in zip(prompts, shown, strict=True))
@@ -49,6 +53,14 @@ def reward(rollouts: Rollouts, responses: list[str], problems: list[Problem]) ->
     ]
 
 
+def choose(config: Config, step: int) -> tuple[list[int], list[int]]:
+    """Which demonstrations step `step` shows, and which training problems it tries: theirs come first."""
+    draw = random.Random(f"{config.seed}/{step}/problems")
+    shown = draw.sample(range(config.demos), config.demos_per_step)
+    others = draw.sample(range(config.demos, config.train_problems), config.prompts - config.demos_per_step)
+    return shown, shown + others
+
+
 def roll_out(
     config: Config,
     step: int,
@@ -57,13 +69,13 @@ def roll_out(
     problems: list[Problem],
     tokenizer: tiktoken.Encoding,
 ) -> tuple[Rollouts, dict[str, float]]:
-    """Step `step`'s rollouts from the policy, with advantages, and what the log shows of them."""
-    chosen = random.Random(f"{config.seed}/{step}/prompts").sample(problems, config.prompts)
+    """Step `step`'s rollouts from the policy, with rewards and advantages, and what the log shows of them."""
     rows = config.prompts * config.group
     uniforms = torch.rand(rows, config.max_new, generator=generator(config.seed, step, "sampling"))
-    rollouts = sample(model, policy, encode(tokenizer, chosen), uniforms, config.temperature)
-    rewards = torch.tensor(reward(rollouts, texts(rollouts, tokenizer), chosen))  # (N,)
-    rollouts.advantages = group_advantages(rewards, config.group, config.scale_by_std)
+    rollouts = sample(model, policy, encode(tokenizer, problems), uniforms, config.temperature)
+    rewards = torch.tensor(reward(rollouts, texts(rollouts, tokenizer), problems))  # (N,)
+    rollouts.rewards = flipped(config, step, "rollouts", rewards)
+    rollouts.advantages = group_advantages(rollouts.rewards, config.group, config.scale_by_std)
     if config.normaliser == "sequence":
         rollouts.weights = sequence_weights(rollouts.mask)
     metrics = {
@@ -75,6 +87,12 @@ def roll_out(
     return rollouts, {name: float(value) for name, value in metrics.items()}
 
 
+def flipped(config: Config, step: int, purpose: str, rewards: Tensor) -> Tensor:
+    """The rewards (N,) as training sees them: each is flipped, r -> 1 - r, with probability reward_flip."""
+    chance = torch.rand(len(rewards), generator=generator(config.seed, step, f"flip {purpose}"))
+    return torch.where(chance < config.reward_flip, 1 - rewards, rewards)
+
+
 def reference_logprobs(config: Config, logprobs: LogProbs, base: Params, rollouts: Rollouts) -> torch.Tensor:
     """The frozen base's log-probs of the rollouts, (N, T), a few rows at a time."""
     with torch.no_grad():
@@ -82,10 +100,16 @@ def reference_logprobs(config: Config, logprobs: LogProbs, base: Params, rollout
         return torch.cat([logprobs(base, None, part, config.temperature) for part in parts])
 
 
-def draw_demonstrations(
-    config: Config, step: int, demos: list[Problem], tokenizer: tiktoken.Encoding
-) -> Batch:
-    """Step `step`'s demonstrations, prompt and solution, each ended by EOS."""
-    chosen = random.Random(f"{config.seed}/{step}/demonstrations").sample(demos, config.demos_per_step)
-    responses = [tokenizer.encode_ordinary(demo.solution) + [EOS] for demo in chosen]
-    return pack(encode(tokenizer, chosen), responses)
+def demonstrate(
+    config: Config, step: int, index: list[int], demos: list[Problem], tokenizer: tiktoken.Encoding
+) -> Demos:
+    """The demonstrations `index`, prompt and solution, each ended by EOS, and the reward each would have."""
+    shown = [demos[i] for i in index]
+    batch = pack(encode(tokenizer, shown), [tokenizer.encode_ordinary(d.solution) + [EOS] for d in shown])
+    rewards = torch.tensor([demo.reward(demo.solution) for demo in shown])
+    return Demos(
+        **vars(batch),
+        rewards=flipped(config, step, "demonstrations", rewards),
+        index=torch.tensor(index),
+        kinds=torch.tensor([KINDS.index(demo.kind) for demo in shown]),
+    )

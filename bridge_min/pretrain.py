@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import tiktoken
 import torch
 
-from .bridge import adamw, ascend, gradients, j_sft, policy_logprobs, schedule, weighted
+from .bridge import Step, adamw, ascend, gradients, j_sft, policy_logprobs, schedule, weighted
 from .checkpoint import load_model, save_model, write
 from .config import Config, generator, to_json
 from .evaluate import answer_problems
@@ -26,12 +26,23 @@ from .tasks import Task, reading
 from .tokenizer import EOS
 
 SETTINGS = (
-    *("seed", "threads", "terms", "largest", "model", "max_new", "temperature"),
+    *(
+        "seed",
+        "threads",
+        "task",
+        "chain",
+        "hard_chain",
+        "products",
+        "largest",
+        "model",
+        "max_new",
+        "temperature",
+    ),
     *("base_steps", "base_target", "base_batch", "base_lr", "worked_share", "direct_share"),
 )
 SOURCES = (  # all that is imported here, but for checkpoint.py, which only keeps what was made
-    *("answer", "bridge", "config", "data", "evaluate", "lora", "losses", "model", "pretrain", "rollout"),
-    *("tasks", "tokenizer"),
+    *("answer", "arith", "bridge", "config", "data", "evaluate", "gain", "logic", "lora", "losses", "model"),
+    *("pretrain", "problem", "rollout", "tasks", "tokenizer"),
 )
 MICRO_BATCH, WARMUP, MAX_GRAD_NORM = 32, 20, 1.0  # rows, steps, norm
 CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
@@ -53,16 +64,12 @@ def base_folder(config: Config, task: Task) -> Path:
     """Beside the run's folder, named by the key."""
     made_by = {**vars(settings_of(config)), "model": asdict(config.model)}
     sources = [Path(__file__).with_name(f"{name}.py").read_text() for name in SOURCES]
-    key = json.dumps([made_by, sorted(held_out(task)), sources, torch.__version__], sort_keys=True)
+    key = json.dumps([made_by, sorted(map(str, task.hidden)), sources, torch.__version__], sort_keys=True)
     return Path(config.out).parent / f"base-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def settings_of(config: Config) -> SimpleNamespace:
-    return SimpleNamespace(**{name: getattr(config, name) for name in SETTINGS})
-
-
-def held_out(task: Task) -> set[str]:
-    return {problem.prompt for problem in task.val + task.test}
+    return SimpleNamespace(micro_batch=MICRO_BATCH, **{name: getattr(config, name) for name in SETTINGS})
 
 
 def pretrain(settings: SimpleNamespace, task: Task, tokenizer: tiktoken.Encoding) -> Params:
@@ -70,13 +77,13 @@ def pretrain(settings: SimpleNamespace, task: Task, tokenizer: tiktoken.Encoding
     until the sampled responses solve `base_target` of the validation problems. How long that takes differs by
     seed."""
     theta = init_params(settings.model, generator(settings.seed, 0, "init"))
-    optimizer, model, hidden = adamw(theta), build(settings.model), held_out(task)
+    optimizer, model = adamw(theta), build(settings.model)
     logprobs, began = partial(policy_logprobs, model, 0.0), time.monotonic()
     for step in range(settings.base_steps):
-        documents = reading(settings, step, hidden)
+        documents = reading(settings, step, task.hidden)
         prompts = [tokenizer.encode_ordinary(prompt) for prompt, _ in documents]
         responses = [tokenizer.encode_ordinary(response) + [EOS] for _, response in documents]
-        objective = weighted((1.0, j_sft(logprobs, pack(prompts, responses), MICRO_BATCH)))
+        objective = weighted((1.0, j_sft(Step(settings, logprobs, pack(prompts, responses), None))))
         direction, _, stats = gradients(objective, theta, {})
         lr = settings.base_lr * schedule(step, settings.base_steps, WARMUP)
         ascend(optimizer, theta, direction, lr, MAX_GRAD_NORM)

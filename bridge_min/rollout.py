@@ -50,8 +50,19 @@ class Rollouts(Batch):
 
     logp: Tensor  # (N, T) float32: log-probs recorded while sampling, 0 outside the response
     finished: Tensor  # (N,) bool: ended by itself, not cut off at max_new
+    rewards: Tensor | None = None  # (N,) float32, once rewarded
     advantages: Tensor | None = None  # (N,) float32, once rewarded
     ref_logp: Tensor | None = None  # (N, T) float32: the frozen reference's log-probs, for a KL term
+
+
+@dataclass
+class Demos(Batch):
+    """Demonstrations; row i shows how the prompt of a step's i-th group may be answered."""
+
+    rewards: Tensor  # (N,) float32: the reward of the demonstration itself
+    index: Tensor  # (N,) int64: which of the task's demonstrations
+    kinds: Tensor  # (N,) int64: index into problem.KINDS, for the log alone
+    advantages: Tensor | None = None  # (N,) float32, for methods that let it join the group
 
 
 def pack(prompts: list[list[int]], responses: list[list[int]]) -> Batch:

@@ -1,118 +1,91 @@
-"""Problems, demonstrations and what the base model reads: what is learnt, and from whom.
+"""Which problems are learnt, from which demonstrations, and what the base model has read.
 
-**arith**: sums of several numbers, such as 5-4+5-3+2. Writing the steps helps (a step is one small sum),
-guessing the result does not. Every random choice follows from the seed; splits are disjoint by problem, and
-the base model never reads a validation or test problem. Read on in pretrain.py and rollout.py.
+A world is a module (arith.py, logic.py) that can draw a puzzle, word it as a problem, demonstrate it and write
+a document for pretraining. Here they become splits: all disjoint by puzzle, in whatever wording, and the base
+never reads a validation or test puzzle. Every random choice follows from the seed. Read on in pretrain.py and
+data.py.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from .answer import extract_answer, is_correct, reference_problem
+from . import arith, logic
+from .answer import reference_problem
 from .config import Config, ConfigError
+from .problem import Problem
 
-SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a wrong step of a demonstration is off
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A prompt, the reference answer, and a response that shows the work (in a demonstration perhaps a wrong
-    one)."""
-
-    prompt: str
-    answer: str
-    solution: str
-
-    def reward(self, response: str) -> float:
-        """1.0 if the response, any string, gives the reference answer as a plain number, else 0.0. The
-        question itself, 7+5-4, has the right value too."""
-        found = extract_answer(response) or ""
-        plain = found.isascii() and found.removeprefix("-").isdigit()
-        return float(plain and is_correct(response, self.answer))
+WORLDS = {"arith": arith, "logic": logic}
+TRIES = 50  # draws per puzzle before a world counts as too small
 
 
 @dataclass(frozen=True)
 class Task:
-    train: list[Problem]
+    train: list[Problem]  # the first of them have a demonstration
     val: list[Problem]
-    test: list[Problem]
-    demos: list[Problem]  # some of train; a share of the solutions is wrong
-
-
-def check_references(problems: Sequence[Problem], where: str) -> None:
-    """Raises ConfigError with the line (from 1) of each reference answer that the checker cannot use: every
-    response to it would score 0."""
-    wrong = [(k, p.answer, reference_problem(p.answer)) for k, p in enumerate(problems, 1)]
-    lines = [f"{where}, line {k}: the reference answer {answer!r} {why}" for k, answer, why in wrong if why]
-    if lines:
-        raise ConfigError(
-            "\n".join([*lines[:20], f"{len(lines)} of {len(problems)} references; mend or drop them"])
-        )
+    tests: dict[str, list[Problem]]  # by the name of the suite
+    demos: list[Problem]  # demos[i] is of train[i]; some are wrong, some are far from the base's style
+    hidden: frozenset[Hashable]  # validation and test puzzles, which the base must not read in any wording
 
 
 def load_task(config: Config) -> Task:
     """The problems of a config, the same for the same seed. Raises ConfigError if there are not enough
     different ones, or a reference answer cannot be used."""
-    draw = random.Random(f"{config.seed}/problems")
-    wanted = config.train_problems + config.val_problems + config.test_problems
-    terms: dict[tuple[int, ...], None] = {}  # a set that keeps its order
-    for _ in range(20 * wanted):
-        terms[draw_terms(draw, config, draw.randint(*config.terms))] = None
-        if len(terms) == wanted:
-            break
-    else:
-        raise ConfigError(
-            f"terms = {config.terms}, largest = {config.largest} give fewer than {wanted} problems"
-        )
-    problems = [(t, Problem(question(t), str(sum(t)), worked(t))) for t in terms]
-    check_references([p for _, p in problems], "arith")
-    test, rest = problems[: config.test_problems], problems[config.test_problems :]
-    val, train = rest[: config.val_problems], rest[config.val_problems :]
-    demos = [demonstration(draw, t, config.wrong_demos) for t, _ in draw.sample(train, config.demos)]
-    return Task([p for _, p in train], [p for _, p in val], [p for _, p in test], demos)
+    world, draw, seen = WORLDS[config.task], random.Random(f"{config.seed}/problems"), set()
+
+    def take(suite: str, count: int) -> list:
+        puzzles, tries = [], 0
+        while len(puzzles) < count:
+            puzzle, tries = world.draw(draw, config, suite), tries + 1
+            if puzzle not in seen:
+                seen.add(puzzle)
+                puzzles.append(puzzle)
+            if tries > TRIES * count:
+                raise ConfigError(f"{config.task} has fewer than {count} new problems {suite}: ask for fewer")
+        return puzzles
+
+    tests = {suite: take(suite, config.test_problems) for suite in world.TESTS}
+    val, train = take("", config.val_problems), take("", config.train_problems)
+    hidden = frozenset(val).union(*tests.values())
+    demos = [world.demonstration(draw, puzzle, draw_kind(draw, config)) for puzzle in train[: config.demos]]
+    task = Task(
+        train=[world.problem(puzzle) for puzzle in train],
+        val=[world.problem(puzzle) for puzzle in val],
+        tests={suite: [world.problem(p, suite) for p in puzzles] for suite, puzzles in tests.items()},
+        demos=demos,
+        hidden=hidden,
+    )
+    for where, problems in {"train": task.train, "val": task.val, **task.tests}.items():
+        check_references(problems, f"{config.task}, {where}")
+    return task
 
 
-def demonstration(draw: random.Random, terms: Sequence[int], wrong: float) -> Problem:
-    """An expert's solution; with probability `wrong` one step is off, and all that follows from it."""
-    slip = draw.choice(SLIPS) if draw.random() < wrong else 0
-    return Problem(question(terms), str(sum(terms)), worked(terms, draw.randrange(1, len(terms)), slip))
+def draw_kind(draw: random.Random, config: Config) -> str:
+    share = draw.random()
+    if share < config.wrong_demos:
+        return "wrong"
+    return "far" if share < config.wrong_demos + config.far_demos else "right"
 
 
-def reading(config: Config, step: int, held_out: set[str]) -> list[tuple[str, str]]:
-    """One pretraining batch of documents (prompt, response): many single steps, some many-term sums with a
-    bare answer, a few with worked steps. Prompts in `held_out` are left out."""
-    draw, documents = random.Random(f"{config.seed}/{step}/reading"), []
+def reading(config: Config, step: int, hidden: frozenset[Hashable]) -> list[tuple[str, str]]:
+    """One pretraining batch of documents (prompt, response), none of them about a puzzle in `hidden`."""
+    world, draw, documents = WORLDS[config.task], random.Random(f"{config.seed}/{step}/reading"), []
     while len(documents) < config.base_batch:
-        kind = draw.random()
-        single = kind >= config.worked_share + config.direct_share
-        terms = draw_terms(draw, config, 2 if single else draw.randint(*config.terms))
-        if question(terms) not in held_out:
-            response = worked(terms) if single or kind < config.worked_share else f"#### {sum(terms)}"
-            documents.append((question(terms), response))
+        puzzle, prompt, response = world.document(draw, config)
+        if puzzle not in hidden:
+            documents.append((prompt, response))
     return documents
 
 
-def draw_terms(draw: random.Random, config: Config, count: int) -> tuple[int, ...]:
-    """`count` numbers whose partial sums all lie in 0..largest; all but the first are -9..9 and not 0."""
-    terms = [draw.randint(0, config.largest)]
-    while len(terms) < count:
-        term = draw.choice((1, -1)) * draw.randint(1, 9)
-        if 0 <= sum(terms) + term <= config.largest:
-            terms.append(term)
-    return tuple(terms)
-
-
-def question(terms: Sequence[int]) -> str:
-    """(7, 5, -4) -> "7+5-4\\n"."""
-    return f"{terms[0]}" + "".join(f"{term:+d}" for term in terms[1:]) + "\n"
-
-
-def worked(terms: Sequence[int], wrong_step: int = 0, slip: int = 0) -> str:
-    """(7, 5, -4) -> "7+5=12\\n12-4=8\\n#### 8"; step `wrong_step` (from 1) is off by `slip`."""
-    total, lines = terms[0], ""
-    for step, term in enumerate(terms[1:], 1):
-        result = total + term + (slip if step == wrong_step else 0)
-        lines += f"{total}{term:+d}={result}\n"
-        total = result
-    return f"{lines}#### {total}"
+def check_references(problems: Sequence[Problem], where: str) -> None:
+    """Raises ConfigError with the line (from 1) of each reference answer that the checker cannot use: every
+    response to it would score 0."""
+    refused = [(k, p.answer) for k, p in enumerate(problems, 1) if not p.reward(f"#### {p.answer}")]
+    lines = [
+        f"{where}, line {k}: the reference answer {answer!r} {reference_problem(answer) or 'is refused'}"
+        for k, answer in refused
+    ]
+    if lines:
+        raise ConfigError(
+            "\n".join([*lines[:20], f"{len(lines)} of {len(problems)} references; mend or drop them"])
+        )

@@ -1,0 +1,399 @@
+"""Every method in the same world, over several seeds, from one command; and the tables that come out.
+
+    python -m bridge_min.compare tiny_configs/arith.py --seeds 5 --out out/compare
+
+Runs train.py many times, `--workers` at once, in three stages: the base models; each row's step size, tuned on
+the validation accuracy of seeds of their own; the tables on fresh seeds. A run's folder is named by all its
+settings, and what is finished is not run again: after Ctrl-C the same command goes on. Writes raw.json (every
+run) and tables.md. Read on in plot.py.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, median, stdev
+
+from .config import Config, ConfigError, load_config, to_json
+from .tasks import WORLDS
+
+TUNING_SEEDS, FIRST_SEED = (100, 101), 20
+GRID = (2.5e-4, 5e-4, 1e-3)  # step sizes; a row whose best is at an end gets one more there
+OURS = {"method": "bridge", "select": "demo"}
+ROWS = {
+    "SFT": {"method": "sft"},
+    "RL (GRPO)": {"method": "grpo"},
+    "SFT→RL": {"method": "two_stage"},
+    "SFT+RL": {"method": "mix"},
+    "alternating": {"method": "alternate"},
+    "CHORD-μ": {"method": "chord_mu"},
+    "CHORD-φ": {"method": "chord_phi"},
+    "LUFFY": {"method": "luffy"},
+    "SRFT": {"method": "srft"},
+    "HPT": {"method": "hpt"},
+    "BRIDGE (paper)": {"method": "bridge"},
+    "BRIDGE + selection (ours)": OURS,
+}
+ABLATIONS = {  # row -> settings, and the row whose step size it takes
+    "without the shadow": ({"meta": "no_shadow"}, "BRIDGE (paper)"),
+    "unrolled": ({"meta": "unrolled"}, "BRIDGE (paper)"),
+    "shadow reset every 10 steps": ({"shadow_reset": 10}, "BRIDGE (paper)"),
+    "selection without w and shadow": ({"method": "mix", "select": "demo"}, "BRIDGE + selection (ours)"),
+    "selection by token": ({"select": "token"}, "BRIDGE + selection (ours)"),
+}
+NOISY = ("RL (GRPO)", "SFT→RL", "HPT", "BRIDGE (paper)", "BRIDGE + selection (ours)")
+NOISE = (0.1, 0.2, 0.3)
+WEIGHED = ("SFT+RL", "BRIDGE (paper)", "BRIDGE + selection (ours)")
+LAMBDAS, LAMBDA_SEEDS = (0.1, 0.3, 0.5, 0.7, 0.9), 3
+T95 = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+)  # Student's t, 1 to 9 degrees of freedom
+
+
+# --- Running ----------------------------------------------------------------------------------------------
+
+
+class Runner:
+    """Runs settings over a config, each in a folder of its own, several at once, and says how far it is."""
+
+    def __init__(self, path: str, out: Path, workers: int, overrides: list[str]):
+        self.path, self.out, self.workers, self.overrides = path, out, workers, overrides
+        self.seconds: list[float] = []
+
+    def run(self, stage: str, jobs: list[dict]) -> list[dict]:
+        """The results of all jobs, in their order. A job is a dictionary of settings."""
+        began, results = time.monotonic(), {}
+        with ThreadPoolExecutor(self.workers) as pool:
+            futures = {pool.submit(self.one, job): i for i, job in enumerate(jobs)}
+            try:
+                for done, future in enumerate(as_completed(futures), 1):
+                    results[futures[future]] = future.result()
+                    left = (time.monotonic() - began) / done * (len(jobs) - done)
+                    print(f"{stage}: {done} of {len(jobs)} runs, {left / 60:.0f} min left in this stage")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [results[i] for i in range(len(jobs))]
+
+    def config(self, settings: dict) -> Config:
+        config = load_config(self.path, self.overrides + [f"--{k}={v}" for k, v in settings.items()])
+        key = hashlib.sha256(to_json(replace(config, out="run")).encode()).hexdigest()[:8]
+        name = "-".join([config.method, f"seed{config.seed}", key])
+        return replace(config, out=str(self.out / "runs" / name))
+
+    def one(self, settings: dict) -> dict:
+        """One run, begun, gone on with, or read if it is there."""
+        config = self.config(settings)
+        out = Path(config.out)
+        if not (out / "results.json").exists():
+            resume = ["--resume"] if (out / "run.json").exists() else []
+            given = [f"--{key}={value}" for key, value in settings.items()]
+            self.call("train.py", self.path, *self.overrides, *given, f"--out={out}", *resume)
+        return {"settings": settings, **read_run(out)}
+
+    def call(self, *command: str) -> None:
+        root = Path(__file__).resolve().parents[1]
+        done = subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            raise ConfigError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+
+
+def read_run(out: Path) -> dict:
+    """What the tables need of a run's folder: final scores, curves over training, cost."""
+    found = json.loads((out / "results.json").read_text())
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    timing = [json.loads(line) for line in (out / "timing.jsonl").read_text().splitlines()]
+    seconds = {t["step"]: t["data"] + t["update"] for t in timing}
+    steps = [m for m in metrics if "norm_theta" in m]
+    return {
+        "suites": next((s for name, s in found["scores"].items() if name.startswith("trained")), {}),
+        "base": found["scores"].get("base", {}),
+        "validation": [
+            [m["step"], m["val_theta"], m.get("val_theta_hat")] for m in metrics if "val_theta" in m
+        ],
+        "surrogate": [[m["step"], m["gain"]] for m in steps if "gain" in m],
+        "kept": {
+            key: mean(m[key] for m in steps if key in m) for key in KEPT if any(key in m for m in steps)
+        },
+        "norms": [m["norm_theta"] for m in steps],
+        "seconds": [seconds[m["step"]] for m in steps],
+        "peak_gib": found["peak_gib"],
+    }
+
+
+KEPT = ("kept_right", "kept_wrong", "kept_far")
+
+
+def tune(runner: Runner, rows: dict[str, dict]) -> dict[str, dict[float, float]]:
+    """Mean final validation accuracy of every row at every step size tried. The grid is the same for all; a row
+    whose best is at an end gets the next step size there, until it is not."""
+    tried: dict[str, dict[float, float]] = {row: {} for row in rows}
+    open_ends = {row: list(GRID) for row in rows}
+    while jobs := [(row, lr) for row, lrs in open_ends.items() for lr in lrs]:
+        settings = [
+            {**rows[row], "lr": lr, "lr_lora": lr, "seed": seed, "table": "none"}
+            for row, lr in jobs
+            for seed in TUNING_SEEDS
+        ]
+        results = runner.run("tuning", settings)
+        for i, (row, lr) in enumerate(jobs):
+            part = results[i * len(TUNING_SEEDS) : (i + 1) * len(TUNING_SEEDS)]
+            tried[row][lr] = mean(run["validation"][-1][1] for run in part)
+        open_ends = {row: beyond(found) for row, found in tried.items() if beyond(found)}
+    return tried
+
+
+def best(found: dict[float, float]) -> float:
+    """The step size with the highest accuracy; of equals the smallest."""
+    return max(sorted(found), key=found.get)
+
+
+def beyond(found: dict[float, float]) -> list[float]:
+    """The step size to try next where the best one is at an end of those tried."""
+    low, high = min(found), max(found)
+    return {low: [low / 2], high: [high * 2]}.get(best(found), [])
+
+
+def plan(rates: dict[str, float], seeds: list[int]) -> list[dict]:
+    """All runs behind the tables: {"table", "row", "at" (its value there), "settings"}."""
+    runs = []
+
+    def add(table: str, row: str, at: float | None, settings: dict, like: str, most: int = 99) -> None:
+        for seed in seeds[:most]:
+            chosen = {"lr": rates[like], "lr_lora": rates[like], "seed": seed}
+            runs.append({"table": table, "row": row, "at": at, "settings": {**settings, **chosen}})
+
+    for row, settings in ROWS.items():
+        add("main", row, None, {**settings, "samples": 32, "table": "trained"}, row)
+    for row, (settings, like) in ABLATIONS.items():
+        add("ablations", row, None, {**ROWS[like], **settings, "table": "trained"}, like)
+    for p in NOISE:
+        for row in NOISY:
+            add("noise", row, p, {**ROWS[row], "reward_flip": p, "table": "trained"}, row)
+    for lam in LAMBDAS:
+        for row in WEIGHED:
+            add("lambda", row, lam, {**ROWS[row], "lam": lam, "table": "trained"}, row, LAMBDA_SEEDS)
+    return runs
+
+
+# --- Tables -----------------------------------------------------------------------------------------------
+
+
+def accuracy(run: dict, k: int = 1) -> dict[str, float]:
+    """Per cent by suite: pass@k of the sampled responses, for k = 1 the mean accuracy; and their mean."""
+    suites = {suite: 100 * score["pass_at"][str(k)][0] for suite, score in run["suites"].items()}
+    return {**suites, "mean": mean(suites.values())}
+
+
+def interval(values: Iterable[float]) -> tuple[float, float]:
+    """Mean and half width of its 95 % interval over seeds (Student's t)."""
+    values = list(values)
+    if len(values) < 2:
+        return values[0], math.nan
+    return mean(values), T95[min(len(values) - 2, len(T95) - 1)] * stdev(values) / math.sqrt(len(values))
+
+
+def paired(runs: list[dict], others: list[dict], column: str = "mean") -> tuple[float, float]:
+    """Mean difference runs - others over the same seeds, and half its 95 % interval."""
+    theirs = {run["settings"]["seed"]: accuracy(run)[column] for run in others}
+    return interval(accuracy(run)[column] - theirs[run["settings"]["seed"]] for run in runs)
+
+
+def shown(value: tuple[float, float], sign: str = "") -> str:
+    return f"{value[0]:{sign}.1f} ± {value[1]:.1f}"
+
+
+def markdown(head: list[str], lines: Iterable[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+
+
+def of(runs: list[dict], table: str, row: str, at: float | None = None) -> list[dict]:
+    return [run for run in runs if (run["table"], run["row"], run["at"]) == (table, row, at)]
+
+
+def main_table(runs: list[dict], tests: list[str]) -> str:
+    paper, ours = (of(runs, "main", row) for row in ("BRIDGE (paper)", "BRIDGE + selection (ours)"))
+    lines = [["base", *(shown(interval(100 * b[t]["pass_at"]["1"][0] for b in bases(runs))) for t in tests)]]
+    lines[0] += [
+        shown(interval(mean(100 * s["pass_at"]["1"][0] for s in b.values()) for b in bases(runs))),
+        "",
+        "",
+    ]
+    for row in ROWS:
+        found = of(runs, "main", row)
+        cells = [shown(interval(accuracy(run)[column] for run in found)) for column in [*tests, "mean"]]
+        against = [shown(paired(found, other), "+") if found is not other else "" for other in (paper, ours)]
+        lines.append(
+            [
+                row,
+                *cells,
+                *(
+                    a if of(runs, "main", row) != o else ""
+                    for a, o in zip(against, (paper, ours), strict=True)
+                ),
+            ]
+        )
+    return markdown(["", *tests, "mean", "minus BRIDGE (paper)", "minus ours"], lines)
+
+
+def bases(runs: list[dict]) -> list[dict]:
+    return [run["base"] for run in runs if run["base"]]
+
+
+def pass_table(runs: list[dict], tests: list[str]) -> str:
+    ks = [2**i for i in range(6)]
+    lines = [
+        [row, *(shown(interval(accuracy(run, k)["mean"] for run in of(runs, "main", row))) for k in ks)]
+        for row in ROWS
+    ]
+    return markdown(["", *(f"pass@{k}" for k in ks)], lines)
+
+
+def stability_table(runs: list[dict]) -> str:
+    """Spread of the mean over seeds, the largest drop of a validation curve below its best so far, and the
+    spread of the gradient norm within a run (deviation / mean)."""
+    lines = []
+    for row in ROWS:
+        found = of(runs, "main", row)
+        drops = [100 * largest_drop([value for _, value, _ in run["validation"]]) for run in found]
+        spread = [stdev(run["norms"]) / mean(run["norms"]) for run in found]
+        deviation = stdev(accuracy(run)["mean"] for run in found) if len(found) > 1 else math.nan
+        lines.append(
+            [row, f"{deviation:.1f}", f"{mean(drops):.1f}", f"{max(drops):.1f}", f"{mean(spread):.2f}"]
+        )
+    return markdown(["", "deviation over seeds", "largest drop, mean", "worst", "norm spread"], lines)
+
+
+def largest_drop(curve: list[float]) -> float:
+    return max((max(curve[: i + 1]) - value for i, value in enumerate(curve)), default=0.0)
+
+
+def cost_table(runs: list[dict], target: float = 0.6) -> str:
+    """Seconds of a step, the ratio to RL's, memory, and training seconds until validation reaches the target.
+    All runs of one command shared the machine in the same way."""
+    rl = median(s for run in of(runs, "main", "RL (GRPO)") for s in run["seconds"])
+    lines = []
+    for row in ROWS:
+        found = of(runs, "main", row)
+        step = median(s for run in found for s in run["seconds"])
+        waits = sorted(waiting(run, target) for run in found)
+        reached = [w for w in waits if w < math.inf]
+        wait = (
+            f"{median(reached):.0f} s ({len(reached)} of {len(waits)})"
+            if reached
+            else f"never ({len(waits)})"
+        )
+        peak = max(run["peak_gib"] for run in found)
+        lines.append([row, f"{1000 * step:.0f} ms", f"{step / rl:.2f}", f"{peak:.2f} GiB", wait])
+    return markdown(["", "step", "of RL's", "memory", f"time to {100 * target:.0f} % validation"], lines)
+
+
+def waiting(run: dict, target: float) -> float:
+    """Seconds of training until greedy validation accuracy first reaches the target."""
+    reached = [step for step, value, _ in run["validation"] if value >= target]
+    return sum(run["seconds"][: reached[0]]) if reached else math.inf
+
+
+def grid_table(
+    runs: list[dict], table: str, rows: Iterable[str], values: tuple[float, ...], first: str
+) -> str:
+    """Mean accuracy of each row at each value; `first`: the heading of the main table's runs, if they belong."""
+    lines = []
+    for row in rows:
+        cells = [of(runs, "main", row)] if first else []
+        cells += [of(runs, table, row, value) for value in values]
+        lines.append([row, *(shown(interval(accuracy(run)["mean"] for run in cell)) for cell in cells)])
+    return markdown(["", *([first] if first else []), *map(str, values)], lines)
+
+
+def ablation_table(runs: list[dict]) -> str:
+    lines, paper = [], of(runs, "main", "BRIDGE (paper)")
+    for table, row in [("main", r) for r in WEIGHED[1:]] + [("ablations", r) for r in ABLATIONS]:
+        found = of(runs, table, row)
+        lines.append(
+            [row, shown(interval(accuracy(run)["mean"] for run in found)), shown(paired(found, paper), "+")]
+        )
+    lines.insert(1, ["without the meta objective (SFT+RL)", "", ""])
+    found = of(runs, "main", "SFT+RL")
+    lines[1][1:] = [shown(interval(accuracy(run)["mean"] for run in found)), shown(paired(found, paper), "+")]
+    return markdown(["", "mean", "minus BRIDGE (paper)"], lines)
+
+
+def tuning_table(tuned: dict[str, dict[float, float]]) -> str:
+    rates = sorted({lr for found in tuned.values() for lr in found})
+    lines = []
+    for row, found in tuned.items():
+        cells = [f"{100 * found[lr]:.1f}" if lr in found else "" for lr in rates]
+        lines.append(
+            [row, *(f"**{c}**" if c and lr == best(found) else c for c, lr in zip(cells, rates, strict=True))]
+        )
+    return markdown(["", *(f"{lr:g}" for lr in rates)], lines)
+
+
+def report(runs: list[dict], tuned: dict, config: Config, seeds: list[int]) -> str:
+    tests = list(WORLDS[config.task].TESTS)
+    parts = {
+        f"Accuracy, per cent: mean over {len(seeds)} seeds ± 95 % interval": main_table(runs, tests),
+        "pass@k, mean of the columns": pass_table(runs, tests),
+        "Rewards flipped with probability p": grid_table(runs, "noise", NOISY, NOISE, "0"),
+        "λ": grid_table(runs, "lambda", WEIGHED, LAMBDAS, ""),
+        "Ablations": ablation_table(runs),
+        "Stability": stability_table(runs),
+        "Cost": cost_table(runs),
+        "Step sizes: final validation accuracy, per cent": tuning_table(tuned),
+    }
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts.items()) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="a config file; further --key=value go over it")
+    parser.add_argument("--seeds", type=int, default=5, help="fresh seeds behind every table")
+    parser.add_argument("--out", default="out/compare", help="folder for the runs and the tables")
+    parser.add_argument("--workers", type=int, default=2, help="runs at once; each uses the config's threads")
+    known, overrides = parser.parse_known_args(arguments)
+    began, out = time.monotonic(), Path(known.out)
+    runner = Runner(known.config, out, known.workers, overrides)
+    seeds = list(range(FIRST_SEED, FIRST_SEED + known.seeds))
+    # A short run of each seed makes its base, so that later runs find it; of the test seeds it also scores it.
+    runner.run(
+        "bases", [{"seed": seed, "method": "sft", "steps": 1, "table": "none"} for seed in TUNING_SEEDS]
+    )
+    scored = runner.run("bases", [{"seed": s, "method": "sft", "steps": 1, "samples": 32} for s in seeds])
+    tuned = tune(runner, ROWS)
+    runs = [{"table": "base", "row": "base", "at": None, **run} for run in scored]
+    planned = plan({row: best(found) for row, found in tuned.items()}, seeds)
+    results = runner.run("tables", [run["settings"] for run in planned])
+    runs += [{**run, **found} for run, found in zip(planned, results, strict=True)]
+    config = load_config(known.config, overrides)
+    raw = {"config": json.loads(to_json(config)), "seeds": seeds, "tuned": tuned, "runs": runs}
+    (out / "raw.json").write_text(json.dumps(raw))
+    text = report(runs, tuned, config, seeds)
+    (out / "tables.md").write_text(text)
+    print(f"\n{text}\n{(time.monotonic() - began) / 60:.0f} min; {out / 'raw.json'}, {out / 'tables.md'}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command goes on from here")
