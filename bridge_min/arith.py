@@ -4,14 +4,13 @@
     code       a=7, a-=2*2, a+=5, print a    as lines; tests only
     science    7 kg, out 2*2, in 5: kg?      tests only
 
-Every chain can be worked step by step, in the same lines in all domains: 7-2=5, 5-2=3, 3+5=8, #### 8. (n*2 is n
-added twice.) The base can do that, and does it where a prompt ends in a colon, as its textbooks' do; where it
-does not, as in all problems here, it mostly blurts out an answer. RL soon finds that working pays. In math,
-though, it has never seen a product worked: that takes demonstrations. Read on in tasks.py.
+Every chain can be worked step by step, in the same lines in all domains: 7-2=5, 5-2=3, 3+5=8, #### 8. (n*2 is
+n added twice.) The base can do that, and does it where a prompt ends in a colon, as its textbooks' do; where
+it does not, as in all problems here, it mostly blurts out an answer. RL soon finds that working pays. In
+math, though, it has never seen a product worked: that takes demonstrations. Read on in tasks.py.
 """
 
 import random
-from collections.abc import Sequence
 
 from .answer import extract_answer, is_correct
 from .config import Config
@@ -35,7 +34,8 @@ def draw(random: random.Random, config: Config, suite: str = "") -> Chain:
 
 
 def draw_chain(random: random.Random, steps: int, product: bool, largest: int) -> Chain:
-    """`steps` steps whose results all lie in 0..largest; with a product, which takes TIMES of them, if asked."""
+    """`steps` steps whose results all lie in 0..largest; with a product, which takes TIMES of them, if
+    asked."""
     while True:
         times = [1] * steps
         if product:
@@ -96,8 +96,8 @@ def worked(chain: Chain, false_step: int = 0, slip: int = 0) -> str:
 
 
 def demonstration(random: random.Random, chain: Chain, kind: str) -> Problem:
-    """A worked solution of the math problem; "wrong": one step is off, and all that follows from it; "far": the
-    right answer by a leap over all the steps, which the base cannot do in its head."""
+    """A worked solution of the math problem; "wrong": one step is off, and all that follows from it; "far":
+    the right answer by a leap over all the steps, which the base cannot do in its head."""
     right = problem(chain)
     steps = sum(k for _, k in chain[1:])
     solution = {
@@ -109,8 +109,8 @@ def demonstration(random: random.Random, chain: Chain, kind: str) -> Problem:
 
 
 def document(random: random.Random, config: Config) -> tuple[Chain, str, str]:
-    """What the base reads, in all domains alike, as (chain, prompt, response): bare answers to problems, worked
-    textbook problems (up to the hardest, but in math none with a product), and single steps."""
+    """What the base reads, in all domains alike, as (chain, prompt, response): bare answers to problems,
+    worked textbook problems (up to the hardest, but in math none with a product), and single steps."""
     suite, kind = random.choice(tuple(WORDINGS)), random.random()
     if kind < config.direct_share:
         chain = draw(random, config)
@@ -128,8 +128,8 @@ def document(random: random.Random, config: Config) -> tuple[Chain, str, str]:
 
 
 def check(response: str, answer: str) -> bool:
-    """Whether the response gives the answer as a plain number, perhaps with a unit. The question itself, 7+5-4,
-    has the right value too."""
+    """Whether the response gives the answer as a plain number, perhaps with a unit. The question itself,
+    7+5-4, has the right value too."""
     words = (extract_answer(response) or "").split(" ")
     plain = words[0].isascii() and words[0].removeprefix("-").isdigit()
     return plain and words[1:] in ([], *([unit] for unit in UNITS)) and is_correct(response, answer)

@@ -48,8 +48,8 @@ def grpo(s: Step) -> Objective:
 
 
 def by_turns(s: Step) -> Objective:
-    """SFT in steps that have demonstrations, RL in steps that have rollouts: the two-stage cold start, and the
-    alternation."""
+    """SFT in steps that have demonstrations, RL in steps that have rollouts: the two-stage cold start, and
+    the alternation."""
     return sft(s) if s.rollouts is None else grpo(s)
 
 
@@ -61,23 +61,23 @@ def chord_mu(s: Step) -> Objective:
 
 
 def chord_phi(s: Step) -> Objective:
-    """The same with a constant mu, and each demonstrated token's term weighted by p (1 - p), p = pi(token) held
-    fixed: neither what is known nor what is far off counts (CHORD, 2508.11408, section 3)."""
+    """The same with a constant mu, and each demonstrated token's term weighted by p (1 - p), p = pi(token)
+    held fixed: neither what is known nor what is far off counts (CHORD, 2508.11408, section 3)."""
     return weighted((MU_PHI, j_sft(s, phi=lambda logp: logp.exp() * (1 - logp.exp()))), (1 - MU_PHI, j_rl(s)))
 
 
 def luffy(s: Step) -> Objective:
-    """Each demonstration joins its prompt's group as an off-policy rollout with a reward of its own. Its ratio,
-    the behaviour's probability taken as 1, is p = pi(token), shaped by p / (p + gamma) and unclipped (LUFFY,
-    2504.14945, section 3)."""
+    """Each demonstration joins its prompt's group as an off-policy rollout with a reward of its own. Its
+    ratio, the behaviour's probability taken as 1, is p = pi(token), shaped by p / (p + gamma) and unclipped
+    (LUFFY, 2504.14945, section 3)."""
     demos, rollouts = join_groups(s)
     return weighted((1.0, j_rl(s, rollouts)), (1.0, j_off_policy(s, demos, lambda p: p / (p + GAMMA))))
 
 
 def srft(s: Step) -> Objective:
     """SFT weighted by 0.5 exp(-H), demonstrations as off-policy rollouts too, and the positive rollouts
-    weighted by 0.1 exp(H) (SRFT, 2506.19767, section 3). H, the policy's entropy per token in nats, is estimated
-    by the recorded -log pi of the sampled tokens: unbiased, and known already."""
+    weighted by 0.1 exp(H) (SRFT, 2506.19767, section 3). H, the policy's entropy per token in nats, is
+    estimated by the recorded -log pi of the sampled tokens: unbiased, and known already."""
     H = -float((s.rollouts.logp * s.rollouts.mask).sum() / s.rollouts.mask.sum())
     demos, rollouts = join_groups(s)
     A = rollouts.advantages

@@ -11,6 +11,7 @@ installed.
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from unittest.mock import patch
@@ -18,9 +19,10 @@ from unittest.mock import patch
 import torch
 
 from .baselines import METHODS
-from .bridge import acting, adamw, ascend, policy_logprobs
+from .bridge import Step, acting, adamw, ascend, policy_logprobs
 from .config import Config, ConfigError, generator, load_config
-from .data import draw_demonstrations, encode, roll_out
+from .data import choose, demonstrate, encode, roll_out
+from .gain import new_memory
 from .lora import init_lora
 from .pretrain import base_folder, base_model
 from .rollout import sample
@@ -52,20 +54,27 @@ def steps(config: Config) -> None:
     logprobs = partial(policy_logprobs, model, config.lora_scale)
     optimizers = {name: adamw(params) for name, params in players.items()}
     policy = acting(config, players)
-    data = partial(roll_out, config, 0, model, policy, task.train, tokenizer)
-    rollouts, demos = data()[0], draw_demonstrations(config, 0, task.demos, tokenizer)
+    shown, tried = choose(config, 0)
+    data = partial(roll_out, config, 0, model, policy, [task.train[i] for i in tried], tokenizer)
+    rollouts, demos = data()[0], demonstrate(config, 0, shown, task.demos, tokenizer)
 
     def update(method: str) -> None:
-        directions, _ = METHODS[method](config, logprobs, players, demos, rollouts)
+        rule, _, select = method.partition(" + ")
+        chosen = replace(config, select=select or "none")
+        seen = Step(chosen, logprobs, demos, rollouts, 0, new_memory(config.demos))
+        directions, _ = METHODS[rule](seen, players)
         for name, direction in directions.items():
             ascend(optimizers[name], players[name], direction, 0.0, config.max_grad_norm)
 
-    found = medians({"data": data} | {method: partial(update, method) for method in METHODS})
+    by_turns = ("two_stage", "alternate")  # their steps are sft's or grpo's
+    methods = [*(method for method in METHODS if method not in by_turns), "bridge + demo"]
+    found = medians({"data": data} | {method: partial(update, method) for method in methods})
     print(f"{len(rollouts)} rollouts, {len(demos)} demonstrations, {config.threads} thread(s); milliseconds:")
     print("  sampling and rewards  {data:.1f}".format(**{k: 1000 * v for k, v in found.items()}))
-    for method in METHODS:
+    for method in methods:
         whole = found[method] + (found["data"] if method != "sft" else 0)
         print(f"  update of {method:<12} {1000 * found[method]:.1f}   whole step {1000 * whole:.1f}")
+    print(f"  selection by gain / bridge's update  {found['bridge + demo'] / found['bridge'] - 1:.2f}")
     own = (found["bridge"] - found["sft"]) / found["grpo"]
     ratio = (found["data"] + found["bridge"]) / (found["data"] + found["grpo"])
     print(f"  bridge's update without its SFT pass / grpo's update  {own:.2f}")

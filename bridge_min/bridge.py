@@ -13,7 +13,7 @@ train.py for the run.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -22,7 +22,7 @@ from torch.func import functional_call, grad, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .config import Config
-from .gain import select_by_gain, token_gains
+from .gain import added_reward, select_by_gain, token_gains
 from .lora import merge
 from .losses import grpo_loss, sft_loss, token_logprobs
 from .model import GPT, Params
@@ -132,11 +132,14 @@ def joint(s: Step, theta: Params, w: Params) -> tuple[Params, Params, Params, St
 
 
 def selected(s: Step, theta: Params, w: Params, g_rl: Params) -> tuple[Demos, dict[str, float]]:
-    """The step's demonstrations, weighted by their gain along grad_theta J_RL if `select` says so (ours)."""
+    """The demonstrations that `select` (ours) lets be supervised: each weighted by what it can add to its own
+    prompt's reward, and only where it has a gain along grad_theta J_RL."""
     if s.config.select == "none":
         return s.demos, {}
     gains = token_gains(s.logprobs, theta, w, s.demos, g_rl)
-    return select_by_gain(s.config.select, gains, s.demos, s.memory)
+    demos, kept = select_by_gain(s.config.select, gains, s.demos, s.memory)
+    added = added_reward(s.demos.rewards, s.rollouts.rewards.view(-1, s.config.group))
+    return replace(demos, weights=demos.weights * added[:, None]), {**kept, "added": added.mean()}
 
 
 def mix(s: Step, players: Players) -> Update:
@@ -147,8 +150,8 @@ def mix(s: Step, players: Players) -> Update:
 
 def first_order(s: Step, players: Players) -> Update:
     """The three directions, with theta and theta_hat held fixed while w is differentiated. Two backward
-    passes over the rollouts: the student's and the teacher's gradients at (theta, w) belong to one scalar, and
-    so do those at (theta_hat, w)."""
+    passes over the rollouts: the student's and the teacher's gradients at (theta, w) belong to one scalar,
+    and so do those at (theta_hat, w)."""
     lam, w = s.config.lam, players["w"]
     g_theta, s_w, g_w, stats = joint(s, players["theta"], w)
     h_hat, h_w, stats_hat = gradients(weighted((1.0, j_rl(s))), players["theta_hat"], w)

@@ -2,10 +2,10 @@
 
     python -m bridge_min.compare tiny_configs/arith.py --seeds 5 --out out/compare
 
-Runs train.py many times, `--workers` at once, in three stages: the base models; each row's step size, tuned on
-the validation accuracy of seeds of their own; the tables on fresh seeds. A run's folder is named by all its
-settings, and what is finished is not run again: after Ctrl-C the same command goes on. Writes raw.json (every
-run) and tables.md. Read on in plot.py.
+Runs train.py many times, `--workers` at once, in three stages: the base models; each row's step size, tuned
+on the validation accuracy of seeds of their own; the tables on fresh seeds. A run's folder is named by all
+its settings, and what is finished is not run again: after Ctrl-C the same command goes on. Writes raw.json
+(every run) and tables.md. Read on in plot.py.
 """
 
 import argparse
@@ -140,8 +140,8 @@ KEPT = ("kept_right", "kept_wrong", "kept_far")
 
 
 def tune(runner: Runner, rows: dict[str, dict]) -> dict[str, dict[float, float]]:
-    """Mean final validation accuracy of every row at every step size tried. The grid is the same for all; a row
-    whose best is at an end gets the next step size there, until it is not."""
+    """Mean final validation accuracy of every row at every step size tried. The grid is the same for all; a
+    row whose best is at an end gets the next step size there, until it is not."""
     tried: dict[str, dict[float, float]] = {row: {} for row in rows}
     open_ends = {row: list(GRID) for row in rows}
     while jobs := [(row, lr) for row, lrs in open_ends.items() for lr in lrs]:
@@ -312,7 +312,8 @@ def waiting(run: dict, target: float) -> float:
 def grid_table(
     runs: list[dict], table: str, rows: Iterable[str], values: tuple[float, ...], first: str
 ) -> str:
-    """Mean accuracy of each row at each value; `first`: the heading of the main table's runs, if they belong."""
+    """Mean accuracy of each row at each value; `first`: the heading of the main table's runs, if they
+    belong."""
     lines = []
     for row in rows:
         cells = [of(runs, "main", row)] if first else []
@@ -372,7 +373,7 @@ def main(arguments: list[str]) -> None:
     began, out = time.monotonic(), Path(known.out)
     runner = Runner(known.config, out, known.workers, overrides)
     seeds = list(range(FIRST_SEED, FIRST_SEED + known.seeds))
-    # A short run of each seed makes its base, so that later runs find it; of the test seeds it also scores it.
+    # One short run per seed makes its base, so that later runs find it, and scores it on the fresh seeds.
     runner.run(
         "bases", [{"seed": seed, "method": "sft", "steps": 1, "table": "none"} for seed in TUNING_SEEDS]
     )

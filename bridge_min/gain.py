@@ -1,13 +1,16 @@
 """Selection by gain: supervise what helps the reward, leave out what costs it. Ours to add, not the paper's.
 
-To first order, what token t of demonstration i adds to the reward of a joint step over an RL-only step is
-alpha (1 - lam) <grad_theta J_RL, grad_theta log pi(token)>. All of these inner products, for every token of
-every demonstration, are one Jacobian-vector product. Relatives: learning to reweight examples (1803.09050),
-gradient surgery (2001.06782), LESS (2402.04333).
+A demonstration's gain is measured twice. At its own prompt, by rewards: imitating it can add what its reward
+has over the mean of the policy's responses, and nothing where the policy succeeds (`added_reward`).
+Everywhere else, by gradients: to first order, what its token t adds to the reward of a joint step over an
+RL-only step is alpha (1 - lam) <grad_theta J_RL, grad_theta log pi(token)>. All of these inner products, for
+every token of every demonstration, are one Jacobian-vector product (`token_gains`). Relatives: learning to
+reweight examples (1803.09050), gradient surgery (2001.06782), LESS (2402.04333).
 
 One step's policy gradient is noisy, and a long demonstration of many harmless tokens hides the one that does
 harm. So a demonstration is judged by its weakest token, by the mean over all the times it was drawn, and
-against the other demonstrations: what is below their average is not supervised. Read on in baselines.py.
+against the other demonstrations: what is below their average is not supervised (`worth`). Read on in
+baselines.py.
 """
 
 from collections.abc import Callable
@@ -26,11 +29,18 @@ from .rollout import Demos
 def token_gains(
     logprobs: Callable[..., Tensor], theta: Params, w: Params, demos: Demos, g_rl: Params
 ) -> Tensor:
-    """<g_rl, grad_theta log pi_{theta + w}(token)> for every response token, (N, T), and 0 elsewhere. Attention
-    runs without its fused kernel, which has no forward mode."""
+    """<g_rl, grad_theta log pi_{theta + w}(token)> for every response token, (N, T), and 0 elsewhere.
+    Attention runs without its fused kernel, which has no forward mode."""
     with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         _, gains = jvp(lambda theta: logprobs(theta, w, demos.tokens), (theta,), (g_rl,))
     return gains * demos.mask
+
+
+def added_reward(rewards: Tensor, groups: Tensor) -> Tensor:
+    """What imitating each demonstration can add to the reward at its prompt, (N,): its own reward, rewards
+    (N,), over the mean of its prompt's group, groups (P, G), P >= N; not below 0. Flipped with probability p,
+    the expectation of the difference shrinks by 1 - 2p and is not shifted."""
+    return (rewards - groups[: len(rewards)].mean(1)).clamp(min=0)
 
 
 def new_memory(demos: int) -> Params:

@@ -1,4 +1,5 @@
-"""A problem, and what makes a response to it right. Read on in tasks.py, and in the worlds arith.py, logic.py."""
+"""A problem, and what makes a response to it right. Read on in tasks.py, and in the worlds arith.py,
+logic.py."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

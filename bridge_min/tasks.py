@@ -1,9 +1,9 @@
 """Which problems are learnt, from which demonstrations, and what the base model has read.
 
-A world is a module (arith.py, logic.py) that can draw a puzzle, word it as a problem, demonstrate it and write
-a document for pretraining. Here they become splits: all disjoint by puzzle, in whatever wording, and the base
-never reads a validation or test puzzle. Every random choice follows from the seed. Read on in pretrain.py and
-data.py.
+A world is a module (arith.py, logic.py) that can draw a puzzle, word it as a problem, demonstrate it and
+write a document for pretraining. Here they become splits: all disjoint by puzzle, in whatever wording, and
+the base never reads a validation or test puzzle. Every random choice follows from the seed. Read on in
+pretrain.py and data.py.
 """
 
 import random

@@ -1,71 +1,40 @@
 """The update: every gradient against float64 finite differences of the objective written naively; limits;
 invariances."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from conftest import World, assert_gradient, double
-from torch.func import functional_call
+from conftest import World, assert_gradient, double, gap, size
+from naive import naive_j_rl, naive_j_sft
 
-from bridge_min.baselines import METHODS, grpo
-from bridge_min.bridge import adamw, ascend, bridge, gradients, j_rl, j_sft, schedule, total, weighted
+from bridge_min.baselines import METHODS
+from bridge_min.bridge import (
+    adamw,
+    ascend,
+    bridge,
+    first_order,
+    gradients,
+    j_rl,
+    j_sft,
+    mix,
+    schedule,
+    total,
+    weighted,
+)
 from bridge_min.config import generator
-from bridge_min.lora import init_lora
+from bridge_min.lora import init_lora, merge
 from bridge_min.losses import sequence_weights
 from bridge_min.tokenizer import EOS
 
-# The objectives as their definitions say: row by row, token by token, without the code under test.
-
-
-def naive_logp(world, theta, w, tokens, temperature=1.0):
-    weights = dict(theta)
-    for name in w:
-        if name.endswith("lora_A.weight"):
-            B = w[name.replace("lora_A", "lora_B")]
-            weights[name.replace(".lora_A", "")] = theta[name.replace(".lora_A", "")] + 1.5 * B @ w[name]
-    logits = functional_call(world.model, weights, (tokens[None],))[0] / temperature
-    return [0.0] + [logits[t - 1].log_softmax(-1)[tokens[t]] for t in range(1, len(tokens))]
-
-
-def naive_j_sft(world, theta, w):
-    value, count = 0.0, 0
-    for tokens, mask in zip(world.demos.tokens, world.demos.mask, strict=True):
-        for logp, own in zip(naive_logp(world, theta, w, tokens), mask, strict=True):
-            if own:
-                value, count = value + logp, count + 1
-    return value / count
-
-
-def naive_j_rl(world, theta, w):
-    value, r, c = 0.0, world.rollouts, world.config
-    for n in range(len(r)):
-        own, A = r.mask[n].nonzero().flatten().tolist(), r.advantages[n]
-        logp = naive_logp(world, theta, w, r.tokens[n], c.temperature)
-        share = 1 / (len(own) * len(r)) if c.normaliser == "sequence" else 1 / int(r.mask.sum())
-        for t in own:
-            rho = (logp[t] - r.logp[n, t]).exp()
-            value = value + share * torch.minimum(rho * A, rho.clamp(1 - c.clip_low, 1 + c.clip_high) * A)
-            if c.kl:
-                d = r.ref_logp[n, t] - logp[t]
-                value = value - share * c.kl * (d.exp() - d - 1)
-    return value
-
 
 def everything(world, **changes):
-    return bridge(world.with_config(**changes), world.logprobs, world.players, world.demos, world.rollouts)
-
-
-def gap(a, b):
-    return max(float((a[name] - b[name]).abs().max()) for name in a)
-
-
-def size(a):
-    return max(float(value.abs().max()) for value in a.values())
+    return bridge(world.step(**changes), world.players)
 
 
 def test_gradients_of_the_sft_objective(world):
-    objective = weighted((1.0, j_sft(world.logprobs, world.demos, 64)))
+    objective = weighted((1.0, j_sft(world.step())))
     g_theta, g_w, stats = gradients(objective, world.theta, world.w)
     assert float(stats["sft_loss"]) == pytest.approx(-float(naive_j_sft(world, world.theta, world.w)))
     assert_gradient(lambda theta: naive_j_sft(world, theta, world.w), world.theta, g_theta)
@@ -88,7 +57,7 @@ def test_gradients_of_the_rl_objective(world, changes):
         world.rollouts.ref_logp = world.logprobs(world.reference, None, world.rollouts.tokens)
     if config.normaliser == "sequence":
         world.rollouts.weights = sequence_weights(world.rollouts.mask.double())
-    objective = weighted((1.0, j_rl(world.logprobs, world.rollouts, config)))
+    objective = weighted((1.0, j_rl(world.step())))
     g_theta, g_w, stats = gradients(objective, world.theta, world.w)
     assert float(stats["j_rl"]) == pytest.approx(float(naive_j_rl(world, world.theta, world.w)))
     assert_gradient(lambda theta: naive_j_rl(world, theta, world.w), world.theta, g_theta)
@@ -118,15 +87,15 @@ def test_first_order_directions_are_the_three_equations(world):
         assert stats[name] == pytest.approx(float(rho.mean()))
 
 
-def test_two_backward_passes_per_micro_batch(world, monkeypatch):
+def test_two_backward_passes_per_micro_batch(world):
     """Demonstrations once, rollouts once at theta and once at theta_hat; and the naive three-term sum
     agrees."""
     calls = []
     logprobs = lambda *args: (calls.append(args[0] is not None), world.logprobs(*args))[1]
-    directions, _ = bridge(world.with_config(), logprobs, world.players, world.demos, world.rollouts)
+    directions, _ = bridge(replace(world.step(), logprobs=logprobs), world.players)
     assert len(calls) == 3
-    sft_terms = weighted((1.0, j_sft(world.logprobs, world.demos, 64)))
-    rl_terms = weighted((1.0, j_rl(world.logprobs, world.rollouts, world.config)))
+    sft_terms = weighted((1.0, j_sft(world.step())))
+    rl_terms = weighted((1.0, j_rl(world.step())))
     s, g, h = (
         gradients(objective, theta, world.w)[1]
         for objective, theta in (
@@ -185,7 +154,7 @@ def test_rl_only_with_the_shadow_at_the_student_teaches_nothing(world, meta):
 def test_sft_only_is_sft(world):
     directions, _ = everything(world, lam=0.0)
     assert size(directions["w"]) > 0
-    g_theta, g_w, _ = gradients(weighted((1.0, j_sft(world.logprobs, world.demos, 64))), world.theta, world.w)
+    g_theta, g_w, _ = gradients(weighted((1.0, j_sft(world.step()))), world.theta, world.w)
     assert gap(directions["theta"], g_theta) == 0 and gap(directions["w"], g_w) == 0
     rewarded = world.rollouts.advantages
     world.rollouts.advantages = -3 * rewarded
@@ -194,13 +163,13 @@ def test_sft_only_is_sft(world):
 
 @pytest.mark.parametrize("meta", ["first_order", "unrolled"])
 def test_equal_rewards_give_a_zero_policy_gradient(world, meta):
-    world.rollouts.advantages = torch.zeros(6, dtype=torch.float64)
+    world.reward([1, 1, 1, 0, 0, 0] * 2)
     directions, stats = everything(world, meta=meta)
     assert stats["gain"] == 0
     assert size(directions["theta_hat"]) == 0
-    only_sft = gradients(weighted((0.6, j_sft(world.logprobs, world.demos, 64))), world.theta, world.w)[0]
+    only_sft = gradients(weighted((0.6, j_sft(world.step()))), world.theta, world.w)[0]
     assert gap(directions["theta"], only_sft) < 1e-12
-    assert size(grpo(world.config, world.logprobs, world.players, None, world.rollouts)[0]["theta"]) == 0
+    assert size(METHODS["grpo"](world.step(), world.players)[0]["theta"]) == 0
 
 
 @pytest.mark.parametrize("meta", ["first_order", "unrolled"])
@@ -218,38 +187,15 @@ def test_rows_without_advantage_are_left_out_but_counted(world):
         seen.append(len(tokens)),
         world.logprobs(theta, w, tokens, *rest),
     )[1]
-    pruned, _ = bridge(world.with_config(), logprobs, world.players, world.demos, world.rollouts)
-    assert seen == [3, 3, 3]  # three demonstrations; three of six rollouts, twice
+    pruned, _ = bridge(replace(world.step(), logprobs=logprobs), world.players)
+    assert sorted(seen) == [3, 6, 6]  # three demonstrations; six of twelve rollouts, twice
     whole = world.rollouts
     objective = [(1.0, lambda theta, w: (naive_j_rl(world, theta, w), {}))]
     assert gap(pruned["theta_hat"], gradients(objective, world.theta_hat, world.w)[0]) < 1e-12
     world.rollouts.ref_logp = world.logprobs(world.reference, None, whole.tokens)
     seen.clear()
-    bridge(world.with_config(kl=0.1), logprobs, world.players, world.demos, world.rollouts)
-    assert seen == [3, 6, 6]  # with a KL term every row counts
-
-
-@pytest.mark.parametrize("method", list(METHODS))
-def test_micro_batches_order_and_padding_change_nothing(world, method):
-    def run(demos, rollouts, micro_batch):
-        return METHODS[method](
-            world.with_config(micro_batch=micro_batch), world.logprobs, world.players, demos, rollouts
-        )[0]
-
-    expected = run(world.demos, world.rollouts, 64)
-    order = torch.tensor([3, 1, 5, 0, 2, 4])
-    padded = world.rollouts.select(torch.arange(6))
-    for name in ("tokens", "mask", "weights", "logp"):
-        setattr(padded, name, torch.nn.functional.pad(getattr(padded, name), (0, 3)))
-    for demos, rollouts, micro_batch in (
-        (world.demos, world.rollouts, 1),
-        (world.demos, world.rollouts, 2),
-        (world.demos.select(torch.tensor([2, 0, 1])), world.rollouts.select(order), 64),
-        (world.demos, padded, 64),
-    ):
-        directions = run(demos, rollouts, micro_batch)
-        for player in directions:
-            assert gap(directions[player], expected[player]) < 1e-12
+    bridge(replace(world.step(kl=0.1), logprobs=logprobs), world.players)
+    assert sorted(seen) == [3, 12, 12]  # with a KL term every row counts
 
 
 @pytest.mark.parametrize("objective", ["sft", "rl"])
@@ -264,11 +210,7 @@ def test_the_end_of_text_gets_gradient(world, objective):
         return float(world.logprobs(theta, world.w, batch.tokens)[row, end])
 
     def direction():
-        terms = (
-            j_sft(world.logprobs, batch, 64)
-            if objective == "sft"
-            else j_rl(world.logprobs, batch, world.config)
-        )
+        terms = {"sft": j_sft, "rl": j_rl}[objective](world.step())
         return gradients(weighted((1.0, terms)), world.theta, world.w)[0]
 
     whole = direction()
@@ -280,6 +222,21 @@ def test_the_end_of_text_gets_gradient(world, objective):
     assert size(eos_part) > 1e-4
     moved = {name: world.theta[name] + 1e-3 * eos_part[name] for name in whole}
     assert logprob(moved) > logprob(world.theta)
+
+
+def test_without_the_shadow_theta_and_w_climb_the_joint_objective(world):
+    """theta as mixing moves it, at the weights that act; w by the joint objective too."""
+    directions, stats = everything(world, meta="no_shadow")
+    assert directions.keys() == {"theta", "w"} and "gain" not in stats
+    mixed, _ = mix(world.step(), {"theta": merge(world.theta, world.w, 1.5)})
+    assert gap(directions["theta"], mixed["theta"]) < 1e-12
+    first, _ = first_order(world.step(), world.players)
+    assert gap(directions["theta"], first["theta"]) == 0 and gap(directions["w"], first["w"]) > 1e-6
+
+    def joint(w):
+        return 0.6 * naive_j_sft(world, world.theta, w) + 0.4 * naive_j_rl(world, world.theta, w)
+
+    assert_gradient(joint, world.w, directions["w"])
 
 
 def test_lora_a_is_still_at_first_and_then_everything_moves():
@@ -305,10 +262,10 @@ def test_lora_a_is_still_at_first_and_then_everything_moves():
 
 def test_one_step_of_each_player_climbs_its_own_objective(world):
     joint = weighted(
-        (0.6, j_sft(world.logprobs, world.demos, 64)),
-        (0.4, j_rl(world.logprobs, world.rollouts, world.config)),
+        (0.6, j_sft(world.step())),
+        (0.4, j_rl(world.step())),
     )
-    rl = weighted((1.0, j_rl(world.logprobs, world.rollouts, world.config)))
+    rl = weighted((1.0, j_rl(world.step())))
     before = float(total(joint, world.theta, world.w)[0]), float(total(rl, world.theta_hat, world.w)[0])
     directions, _ = everything(world)
     for name in ("theta", "theta_hat"):
