@@ -152,6 +152,7 @@ def finish(
     out: Path,
 ) -> None:
     """The table on the test suites, and results.json with the same."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     rows = {f"trained by {config.method}": acting(config, players)}
     if config.table == "all":
         shadow = "theta_hat" in players
@@ -162,9 +163,8 @@ def finish(
         scores = {suite: score(config, model, params, tokenizer, tests[suite]) for suite in tests}
         print(f"\n{name}, {config.test_problems} problems a row, per cent\n{table(scores)}")
         results[name] = {suite: asdict(s) for suite, s in scores.items()}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     write(out / "results.json", json.dumps({"scores": results, "peak_gib": peak}, indent=2).encode())
-    print(f"\nThe model is in {out}; memory at its peak {peak:.2f} GiB")
+    print(f"\nThe model is in {out}; memory at its peak, in training, {peak:.2f} GiB")
 
 
 def catch_interrupt() -> list[int]:

@@ -21,11 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median, stdev
 
-from .config import Config, ConfigError, load_config, to_json
+from .checkpoint import write
+from .config import Config, ConfigError, load_config, require, to_json
 from .tasks import WORLDS
 
 TUNING_SEEDS, FIRST_SEED = (100, 101), 20
 GRID = (2.5e-4, 5e-4, 1e-3)  # step sizes; a row whose best is at an end gets one more there
+MOST_RATES = 7  # step sizes tried for one row
 OURS = {"method": "bridge", "select": "demo"}
 ROWS = {
     "SFT": {"method": "sft"},
@@ -52,6 +54,7 @@ NOISY = ("RL (GRPO)", "SFT→RL", "HPT", "BRIDGE (paper)", "BRIDGE + selection (
 NOISE = (0.1, 0.2, 0.3)
 WEIGHED = ("SFT+RL", "BRIDGE (paper)", "BRIDGE + selection (ours)")
 LAMBDAS, LAMBDA_SEEDS = (0.1, 0.3, 0.5, 0.7, 0.9), 3
+NO_PART = ("compare.py", "plot.py", "bench.py")  # files that no run depends on
 T95 = (
     12.706,
     4.303,
@@ -84,7 +87,10 @@ class Runner:
                 for done, future in enumerate(as_completed(futures), 1):
                     results[futures[future]] = future.result()
                     left = (time.monotonic() - began) / done * (len(jobs) - done)
-                    print(f"{stage}: {done} of {len(jobs)} runs, {left / 60:.0f} min left in this stage")
+                    print(
+                        f"{stage}: {done} of {len(jobs)} runs, {left / 60:.0f} min left in this stage",
+                        flush=True,
+                    )
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -111,6 +117,17 @@ class Runner:
         done = subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True)
         if done.returncode:
             raise ConfigError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+
+
+def same_code(out: Path) -> None:
+    """Raises ConfigError if the runs in the folder were made by other code: one table, one code."""
+    root, path = Path(__file__).resolve().parents[1], out / "code.json"
+    files = [root / "train.py", *sorted(root.glob("bridge_min/*.py"))]
+    code = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.name not in NO_PART}
+    if path.exists():
+        changed = [name for name, digest in json.loads(path.read_text()).items() if code.get(name) != digest]
+        require(not changed, f"{out} holds runs of other code ({', '.join(changed)}): take another --out")
+    write(path, json.dumps(code).encode())
 
 
 def read_run(out: Path) -> dict:
@@ -164,9 +181,14 @@ def best(found: dict[float, float]) -> float:
 
 
 def beyond(found: dict[float, float]) -> list[float]:
-    """The step size to try next where the best one is at an end of those tried."""
-    low, high = min(found), max(found)
-    return {low: [low / 2], high: [high * 2]}.get(best(found), [])
+    """The step size to try next where the best one is at an end of those tried: better than all others, or a
+    plateau would go on for ever."""
+    rates = sorted(found)
+    if not 2 <= len(rates) < MOST_RATES:
+        return []
+    if found[rates[0]] > max(found[rate] for rate in rates[1:]):
+        return [rates[0] / 2]
+    return [rates[-1] * 2] if found[rates[-1]] > max(found[rate] for rate in rates[:-1]) else []
 
 
 def plan(rates: dict[str, float], seeds: list[int]) -> list[dict]:
@@ -227,32 +249,16 @@ def of(runs: list[dict], table: str, row: str, at: float | None = None) -> list[
 
 
 def main_table(runs: list[dict], tests: list[str]) -> str:
-    paper, ours = (of(runs, "main", row) for row in ("BRIDGE (paper)", "BRIDGE + selection (ours)"))
-    lines = [["base", *(shown(interval(100 * b[t]["pass_at"]["1"][0] for b in bases(runs))) for t in tests)]]
-    lines[0] += [
-        shown(interval(mean(100 * s["pass_at"]["1"][0] for s in b.values()) for b in bases(runs))),
-        "",
-        "",
-    ]
+    columns = [*tests, "mean"]
+    base = [{**run, "suites": run["base"]} for run in of(runs, "base", "base")]
+    lines = [["base", *(shown(interval(accuracy(run)[c] for run in base)) for c in columns), "", ""]]
     for row in ROWS:
         found = of(runs, "main", row)
-        cells = [shown(interval(accuracy(run)[column] for run in found)) for column in [*tests, "mean"]]
-        against = [shown(paired(found, other), "+") if found is not other else "" for other in (paper, ours)]
-        lines.append(
-            [
-                row,
-                *cells,
-                *(
-                    a if of(runs, "main", row) != o else ""
-                    for a, o in zip(against, (paper, ours), strict=True)
-                ),
-            ]
-        )
-    return markdown(["", *tests, "mean", "minus BRIDGE (paper)", "minus ours"], lines)
-
-
-def bases(runs: list[dict]) -> list[dict]:
-    return [run["base"] for run in runs if run["base"]]
+        cells = [shown(interval(accuracy(run)[c] for run in found)) for c in columns]
+        for other in ("BRIDGE (paper)", "BRIDGE + selection (ours)"):
+            cells.append("" if row == other else shown(paired(found, of(runs, "main", other)), "+"))
+        lines.append([row, *cells])
+    return markdown(["", *columns, "minus BRIDGE (paper)", "minus ours"], lines)
 
 
 def pass_table(runs: list[dict], tests: list[str]) -> str:
@@ -271,7 +277,7 @@ def stability_table(runs: list[dict]) -> str:
     for row in ROWS:
         found = of(runs, "main", row)
         drops = [100 * largest_drop([value for _, value, _ in run["validation"]]) for run in found]
-        spread = [stdev(run["norms"]) / mean(run["norms"]) for run in found]
+        spread = [stdev(run["norms"]) / (mean(run["norms"]) or 1.0) for run in found]
         deviation = stdev(accuracy(run)["mean"] for run in found) if len(found) > 1 else math.nan
         lines.append(
             [row, f"{deviation:.1f}", f"{mean(drops):.1f}", f"{max(drops):.1f}", f"{mean(spread):.2f}"]
@@ -286,11 +292,11 @@ def largest_drop(curve: list[float]) -> float:
 def cost_table(runs: list[dict], target: float = 0.6) -> str:
     """Seconds of a step, the ratio to RL's, memory, and training seconds until validation reaches the target.
     All runs of one command shared the machine in the same way."""
-    rl = median(s for run in of(runs, "main", "RL (GRPO)") for s in run["seconds"])
+    rl = median(mean(run["seconds"]) for run in of(runs, "main", "RL (GRPO)"))
     lines = []
     for row in ROWS:
         found = of(runs, "main", row)
-        step = median(s for run in found for s in run["seconds"])
+        step = median(mean(run["seconds"]) for run in found)  # of both kinds, where a method takes turns
         waits = sorted(waiting(run, target) for run in found)
         reached = [w for w in waits if w < math.inf]
         wait = (
@@ -352,7 +358,7 @@ def report(runs: list[dict], tuned: dict, config: Config, seeds: list[int]) -> s
         f"Accuracy, per cent: mean over {len(seeds)} seeds ± 95 % interval": main_table(runs, tests),
         "pass@k, mean of the columns": pass_table(runs, tests),
         "Rewards flipped with probability p": grid_table(runs, "noise", NOISY, NOISE, "0"),
-        "λ": grid_table(runs, "lambda", WEIGHED, LAMBDAS, ""),
+        f"λ, {min(len(seeds), LAMBDA_SEEDS)} seeds": grid_table(runs, "lambda", WEIGHED, LAMBDAS, ""),
         "Ablations": ablation_table(runs),
         "Stability": stability_table(runs),
         "Cost": cost_table(runs),
@@ -363,15 +369,18 @@ def report(runs: list[dict], tuned: dict, config: Config, seeds: list[int]) -> s
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("config", help="a config file; further --key=value go over it")
     parser.add_argument("--seeds", type=int, default=5, help="fresh seeds behind every table")
     parser.add_argument("--out", default="out/compare", help="folder for the runs and the tables")
     parser.add_argument("--workers", type=int, default=2, help="runs at once; each uses the config's threads")
     known, overrides = parser.parse_known_args(arguments)
-    began, out = time.monotonic(), Path(known.out)
-    runner = Runner(known.config, out, known.workers, overrides)
+    enough = known.workers > 0 and 0 < known.seeds <= 70
+    require(enough, "--workers and --seeds must be above 0, --seeds at most 70")
+    began, out = time.monotonic(), Path(known.out).resolve()
+    runner = Runner(str(Path(known.config).resolve()), out, known.workers, overrides)
+    same_code(out)
     seeds = list(range(FIRST_SEED, FIRST_SEED + known.seeds))
     # One short run per seed makes its base, so that later runs find it, and scores it on the fresh seeds.
     runner.run(
@@ -385,9 +394,9 @@ def main(arguments: list[str]) -> None:
     runs += [{**run, **found} for run, found in zip(planned, results, strict=True)]
     config = load_config(known.config, overrides)
     raw = {"config": json.loads(to_json(config)), "seeds": seeds, "tuned": tuned, "runs": runs}
-    (out / "raw.json").write_text(json.dumps(raw))
+    write(out / "raw.json", json.dumps(raw).encode())
     text = report(runs, tuned, config, seeds)
-    (out / "tables.md").write_text(text)
+    write(out / "tables.md", text.encode())
     print(f"\n{text}\n{(time.monotonic() - began) / 60:.0f} min; {out / 'raw.json'}, {out / 'tables.md'}")
 
 

@@ -1,5 +1,5 @@
-"""The arithmetic world: chains that can be worked in every wording, demonstrations of three kinds, what the base
-never reads, and which responses are right."""
+"""The arithmetic world: chains that can be worked in every wording, demonstrations of three kinds, what the
+base never reads, and which responses are right."""
 
 import random
 from dataclasses import replace
@@ -46,8 +46,8 @@ def steps_of(solution):
 
 
 def follows(solution, chain):
-    """Whether the lines are the chain's steps, a product taken apart, each going on from the last; and how many
-    of them are false."""
+    """Whether the lines are the chain's steps, a product taken apart, each going on from the last; and how
+    many of them are false."""
     steps, _ = steps_of(solution)
     changes = [n for n, k in chain[1:] for _ in range(k)]
     goes_on = [left for left, _, _ in steps] == [chain[0][0], *(right for _, _, right in steps[:-1])]
@@ -78,7 +78,7 @@ def test_the_wordings_by_hand():
 
 @pytest.mark.parametrize("largest", [9, 30])
 def test_worked_steps_hold_in_all_domains(largest):
-    """And lead to the answer; every partial sum lies in 0..largest; numbers have one digit, but for the first."""
+    """And lead to the answer; every partial sum lies in 0..largest; what is added has one digit."""
     task = load_task(replace(CONFIG, largest=largest, demos=20))
     seen = set()
     for suite, problems in {"": task.train + task.val, **task.tests}.items():
@@ -141,7 +141,7 @@ def test_the_shares_of_the_kinds(wrong, far):
 
 
 def test_what_the_base_reads():
-    """Bare answers, worked textbooks with a colon, single steps, each true; a product is worked in no math."""
+    """Bare answers, worked textbooks with a colon, single steps, each true; no product is worked in math."""
     documents = reading(CONFIG, 0, frozenset())
     kinds = {"bare": [], "worked": [], "single": []}
     for prompt, response in documents:

@@ -14,6 +14,7 @@ from bridge_min import checkpoint
 from bridge_min.bridge import adamw, ascend, bridge
 from bridge_min.checkpoint import CheckpointError, load_model, load_run, read_tensors, save_model, save_run
 from bridge_min.config import generator
+from bridge_min.gain import new_memory
 from bridge_min.lora import init_lora, merge
 from bridge_min.model import init_params
 
@@ -23,8 +24,8 @@ def theta():
     return init_params(SMALL, generator(0, 0, "init"))
 
 
-def update(world, optimizers):
-    directions, _ = bridge(world.config, world.logprobs, world.players, world.demos, world.rollouts)
+def update(world, optimizers, memory=None):
+    directions, _ = bridge(world.step(memory=memory), world.players)
     for name, params in world.players.items():
         ascend(optimizers[name], params, directions[name], 1e-2, 1.0)
 
@@ -33,25 +34,30 @@ def optimizers_of(world):
     return {name: adamw(params) for name, params in world.players.items()}
 
 
-def test_a_run_goes_on_to_the_bit(tmp_path):
+@pytest.mark.parametrize("select", ["none", "demo"])
+def test_a_run_goes_on_to_the_bit(tmp_path, select):
     path = tmp_path / "checkpoint.safetensors"
-    world = World()
-    optimizers = optimizers_of(world)
+    world, memory = World(), new_memory(5)
+    world.with_config(select=select)
+    optimizers, state = optimizers_of(world), {**world.players, "memory": memory}
     for step in range(4):
         if step == 2:
-            save_run(path, 2, world.config, world.players, optimizers)
-        update(world, optimizers)
+            save_run(path, 2, world.config, state, optimizers)
+        update(world, optimizers, memory)
+    assert memory["draws"].tolist() == ([4, 0, 4, 0, 4] if select == "demo" else [0] * 5)
     again = World()
-    for params in again.players.values():  # whatever was there before is replaced
+    again.with_config(select=select)
+    state_again = {**again.players, "memory": new_memory(5)}
+    for params in state_again.values():  # whatever was there before is replaced
         for value in params.values():
             value += 1.0
     optimizers = optimizers_of(again)
-    assert load_run(path, again.players, optimizers) == 2
+    assert load_run(path, state_again, optimizers) == 2
     for _ in range(2):
-        update(again, optimizers)
-    for player, params in world.players.items():
+        update(again, optimizers, state_again["memory"])
+    for player, params in state.items():
         for name, value in params.items():
-            assert torch.equal(value, again.players[player][name]), (player, name)
+            assert torch.equal(value, state_again[player][name]), (player, name)
 
 
 def test_a_run_before_its_first_step_can_be_saved(tmp_path):

@@ -56,11 +56,11 @@ def test_a_misspelt_model_key_too(tmp_path, key):
 def test_command_line_goes_over_the_file_which_goes_over_the_defaults(tmp_path):
     text = 'steps = 7\nlr = 1\nmodel = {"hidden_size": 32}\nlora_targets = ("q_proj",)'
     config = load(
-        tmp_path, text, ["--steps=9", "--model.num_hidden_layers=1", "--scale_by_std=false", "--terms=3,5"]
+        tmp_path, text, ["--steps=9", "--model.num_hidden_layers=1", "--scale_by_std=false", "--chain=3,5"]
     )
     assert (config.steps, config.lr, config.seed) == (9, 1.0, 0)
     assert (config.model.hidden_size, config.model.num_hidden_layers) == (32, 1)
-    assert config.lora_targets == ("q_proj",) and config.terms == (3, 5) and config.scale_by_std is False
+    assert config.lora_targets == ("q_proj",) and config.chain == (3, 5) and config.scale_by_std is False
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,29 @@ def test_command_line_goes_over_the_file_which_goes_over_the_defaults(tmp_path):
         ("--lr=fast", "lr = 'fast' must be float"),
         ("--lr=nan", "lr"),
         ("--scale_by_std=yes", "scale_by_std = 'yes' must be bool"),
-        ("--method=brigde", "not one of bridge, grpo, sft"),
+        ("--method=brigde", "not one of bridge, mix, sft, grpo"),
         ("--meta=second", "not one of first_order, unrolled"),
         ("--lam=1.5", "lam = 1.5 must lie in 0..1"),
         ("--group=0", "group = 0 must be at least 1"),
         ("--temperature=0", "temperature = 0.0 must be above 0"),
-        ("--terms=5", "terms"),
-        ("--terms=5,3", "terms"),
+        ("--chain=5", "chain"),
+        ("--chain=5,3", "chain"),
+        ("--chain=1,3", "chain"),
+        ("--hard_chain=8,7", "hard_chain"),
+        ("--task=chess", "not one of arith, logic"),
+        ("--select=some", "not one of none, demo, token"),
+        ("--table=some", "not one of all, trained, none"),
+        ("--reward_flip=-0.1", "reward_flip = -0.1 must lie in 0..1"),
+        ("--cold_start=1.2", "cold_start = 1.2 must lie in 0..1"),
+        ("--products=2", "products = 2.0 must lie in 0..1"),
+        ("--shadow_reset=-1", "shadow_reset = -1 must not be negative"),
+        ("--wrong_demos=0.6 --far_demos=0.5", r"wrong_demos \+ far_demos = 1.1 must be at most 1"),
+        ("--demos_per_step=17 --prompts=16", "demos_per_step = 17 is more than prompts = 16"),
+        ("--demos=7 --demos_per_step=8", "demos_per_step = 8 is more than demos = 7"),
+        (
+            "--train_problems=40 --demos=35 --prompts=16 --demos_per_step=8",
+            "8 prompts without demonstration per step, but only 5",
+        ),
         ("--prompts=5000", "prompts = 5000"),
         ("--demos_per_step=500", "demos_per_step = 500"),
         ("--worked_share=0.9", "worked_share"),
@@ -96,11 +112,11 @@ def test_command_line_goes_over_the_file_which_goes_over_the_defaults(tmp_path):
 )
 def test_values_that_cannot_be_used_are_refused_by_name(tmp_path, override, words):
     with pytest.raises(ConfigError, match=words):
-        load(tmp_path, overrides=[override])
+        load(tmp_path, overrides=override.split(" "))
 
 
 def test_a_type_in_a_file_is_not_bent(tmp_path):
-    for text in ("steps = True", "steps = 2.0", "out = 3", "terms = 4"):
+    for text in ("steps = True", "steps = 2.0", "out = 3", "chain = 4"):
         with pytest.raises(ConfigError, match="must be"):
             load(tmp_path, text)
 
@@ -130,10 +146,10 @@ def test_every_key_says_what_it_does():
 
 
 def test_json_and_back_and_differences():
-    config = Config(terms=(3, 4), steps=5)
+    config = Config(chain=(3, 4), steps=5)
     assert make(Config, json.loads(to_json(config))) == config
     assert differences(config, config) == []
-    assert differences(dataclasses.replace(config, out="elsewhere", log_every=1), config) == []
+    assert differences(dataclasses.replace(config, out="elsewhere", log_every=1, table="none"), config) == []
     assert differences(dataclasses.replace(config, lr=0.5), config) == ["lr was 0.001, is 0.5"]
 
 

@@ -6,33 +6,49 @@ import pytest
 import torch
 
 from bridge_min.config import Config, ConfigError, ModelConfig, generator
-from bridge_min.data import check_fit, draw_demonstrations, encode, reward, roll_out
+from bridge_min.data import check_fit, choose, demonstrate, encode, flipped, reward, roll_out
 from bridge_min.losses import group_advantages, sequence_weights, token_weights
 from bridge_min.model import build, init_params
+from bridge_min.problem import KINDS
 from bridge_min.rollout import Rollouts, pack, texts
 from bridge_min.tasks import load_task
 from bridge_min.tokenizer import EOS, byte_tokenizer
 
 CONFIG = Config(
     model=ModelConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2),
-    **{"train_problems": 40, "val_problems": 5, "test_problems": 5, "demos": 20, "demos_per_step": 8},
+    **{"train_problems": 40, "val_problems": 5, "test_problems": 5, "demos": 20, "demos_per_step": 3},
     **{"prompts": 4, "group": 3, "max_new": 10},
 )
 TOKENIZER, TASK = byte_tokenizer(), load_task(CONFIG)
 
 
+def test_a_step_tries_the_prompts_of_its_demonstrations_first():
+    often = torch.zeros(40)
+    for step in range(400):
+        shown, tried = choose(CONFIG, step)
+        assert len(set(shown)) == 3 and set(shown) <= set(range(20))
+        assert tried[:3] == shown and len(set(tried)) == 4 and set(tried[3:]) <= set(range(20, 40))
+        often[tried] += 1
+    assert often[:20].min() > 30 and often[20:].min() > 5  # 60 and 20 times on average
+    assert choose(CONFIG, 5) == choose(CONFIG, 5) != choose(CONFIG, 6)
+    assert choose(CONFIG, 5) != choose(replace(CONFIG, seed=1), 5)
+
+
 def test_a_demonstration_is_prompt_solution_and_end():
-    batch = draw_demonstrations(CONFIG, 0, TASK.demos, TOKENIZER)
-    known = {demo.prompt: demo.solution for demo in TASK.demos}
-    assert len(batch) == 8
-    assert not torch.equal(
-        batch.tokens[:, 0], draw_demonstrations(CONFIG, 1, TASK.demos, TOKENIZER).tokens[:, 0]
-    )
-    for tokens, mask in zip(batch.tokens, batch.mask, strict=True):
+    index = [7, 0, 19, 3, 11, 5, 1, 2, *range(12, 19)]
+    batch = demonstrate(CONFIG, 0, index, TASK.demos, TOKENIZER)
+    assert len(batch) == 15 and batch.index.tolist() == index
+    assert torch.equal(batch.weights, token_weights(batch.mask))
+    for row, i in enumerate(index):
+        tokens, mask = batch.tokens[row], batch.mask[row]
         response = tokens[mask].tolist()
         prompt = TOKENIZER.decode(tokens[: int(mask.nonzero().min())].tolist())
         assert response.pop() == EOS
-        assert TOKENIZER.decode(response) == known[prompt]
+        demo = TASK.demos[i]
+        assert (prompt, TOKENIZER.decode(response)) == (demo.prompt, demo.solution)
+        assert KINDS[batch.kinds[row]] == demo.kind
+        assert batch.rewards[row] == (demo.kind != "wrong")
+    assert {0.0, 1.0} == set(batch.rewards.tolist())
 
 
 def test_lengths_that_cannot_fit_are_refused_before_anything_is_computed():
@@ -55,21 +71,70 @@ def test_only_a_finished_response_is_rewarded():
     assert reward(rollouts, responses, problems) == [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 
 
+def rolled_out(config, step=3):
+    theta = init_params(CONFIG.model, generator(0, 0, "init"))
+    return roll_out(config, step, build(CONFIG.model), theta, TASK.train[:4], TOKENIZER)
+
+
+def by_length(rollouts, responses, problems):
+    """A reward that differs from row to row even where nothing is solved."""
+    return [float(len(response) % 2) for response in responses]
+
+
 @pytest.mark.parametrize("normaliser, weigh", [("token", token_weights), ("sequence", sequence_weights)])
 def test_rollouts_carry_their_advantages_and_weights(monkeypatch, normaliser, weigh):
-    theta = init_params(CONFIG.model, generator(0, 0, "init"))
-    monkeypatch.setattr(
-        "bridge_min.data.reward", lambda rollouts, responses, problems: [float(len(r) % 2) for r in responses]
-    )
+    monkeypatch.setattr("bridge_min.data.reward", by_length)
     config = replace(CONFIG, normaliser=normaliser)
-    rollouts, metrics = roll_out(config, 3, build(CONFIG.model), theta, TASK.train, TOKENIZER)
+    rollouts, metrics = rolled_out(config)
     torch.rand(5)  # global randomness is not used
-    again, _ = roll_out(config, 3, build(CONFIG.model), theta, TASK.train, TOKENIZER)
-    other, _ = roll_out(config, 4, build(CONFIG.model), theta, TASK.train, TOKENIZER)
+    again, _ = rolled_out(config)
+    other, _ = rolled_out(config, step=4)
     assert torch.equal(rollouts.tokens, again.tokens)
-    assert not torch.equal(rollouts.tokens[:, 0], other.tokens[:, 0])
+    assert texts(rollouts, TOKENIZER) != texts(other, TOKENIZER)
     rewards = torch.tensor([float(len(text) % 2) for text in texts(rollouts, TOKENIZER)])
     assert 0 < metrics["reward"] < 1
     assert metrics["reward"] == pytest.approx(float(rewards.mean()))
+    assert torch.equal(rollouts.rewards, rewards)
     assert torch.equal(rollouts.advantages, group_advantages(rewards, 3))
     assert torch.equal(rollouts.weights, weigh(rollouts.mask))
+
+
+def test_training_sees_flipped_rewards_and_the_log_the_true_ones(monkeypatch):
+    monkeypatch.setattr("bridge_min.data.reward", by_length)
+    true, metrics = rolled_out(CONFIG)
+    for chance in (0.5, 1.0):
+        config = replace(CONFIG, reward_flip=chance)
+        noisy, seen = rolled_out(config)
+        assert torch.equal(noisy.tokens, true.tokens) and seen["reward"] == metrics["reward"]
+        changed = noisy.rewards != true.rewards
+        assert changed.all() if chance == 1 else 0 < changed.sum() < 12
+        assert torch.equal(noisy.rewards[changed], 1 - true.rewards[changed])
+        assert torch.equal(noisy.advantages, group_advantages(noisy.rewards, 3))
+
+
+def test_demonstrations_have_flipped_rewards_too():
+    true = demonstrate(CONFIG, 0, [0, 1, 2], TASK.demos, TOKENIZER)
+    noisy = demonstrate(replace(CONFIG, reward_flip=1.0), 0, [0, 1, 2], TASK.demos, TOKENIZER)
+    assert torch.equal(noisy.rewards, 1 - true.rewards) and torch.equal(noisy.tokens, true.tokens)
+    draws = [
+        demonstrate(replace(CONFIG, reward_flip=0.5), step, [0], TASK.demos, TOKENIZER).rewards
+        for step in range(40)
+    ]
+    assert 8 < sum(float(draw) != float(true.rewards[0]) for draw in draws) < 32  # anew at every step
+
+
+def test_flips_are_exact_at_the_ends_and_come_with_their_probability():
+    rewards = torch.tensor([0.0, 1.0, 0.25] * 4000)
+    flip = lambda chance, step=0, purpose="rollouts", seed=0: flipped(
+        replace(CONFIG, reward_flip=chance, seed=seed), step, purpose, rewards
+    )
+    assert torch.equal(flip(0.0), rewards) and torch.equal(flip(1.0), 1 - rewards)
+    for chance in (0.1, 0.4):
+        changed = flip(chance) != rewards
+        for value in (0.0, 1.0, 0.25):
+            assert float(changed[rewards == value].float().mean()) == pytest.approx(chance, abs=0.03)
+        assert torch.equal(flip(chance), flip(chance))
+        others = (flip(chance, step=1), flip(chance, seed=1), flip(chance, purpose="demonstrations"))
+        for other in others:  # independent: both change by chance^2
+            both = float((changed & (other != rewards)).float().mean())
+            assert both == pytest.approx(chance**2, abs=0.03)

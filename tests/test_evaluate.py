@@ -38,9 +38,18 @@ def test_mean_and_half_width():
 
 def test_greedy_is_greedy_and_pass_at_k_is_sampled(monkeypatch):
     model = ModelConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-    config = Config(model=model, temperature=0.8, samples=3, max_new=4, test_problems=5)
+    config = Config(model=model, temperature=0.8, samples=3, max_new=4, test_problems=5, demos_per_step=8)
     temperatures, original = [], evaluate.sample
     monkeypatch.setattr(evaluate, "sample", lambda *args: (temperatures.append(args[-1]), original(*args))[1])
     theta = init_params(model, generator(0, 0, "init"))
-    found = score(config, build(model), theta, byte_tokenizer(), load_task(config).test)
+    found = score(config, build(model), theta, byte_tokenizer(), load_task(config).tests["math"])
     assert temperatures == [0.0, 0.8] and list(found.pass_at) == [1, 2, 3]
+
+
+def test_evaluation_never_flips_a_reward():
+    """An untrained policy solves nothing, also where every training reward is flipped."""
+    model = ModelConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    config = Config(model=model, samples=2, max_new=4, test_problems=5, demos_per_step=8, reward_flip=1.0)
+    theta = init_params(model, generator(0, 0, "init"))
+    found = score(config, build(model), theta, byte_tokenizer(), load_task(config).tests["math"])
+    assert found.greedy == 0 and found.pass_at[2] == (0.0, 0.0)

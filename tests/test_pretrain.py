@@ -16,13 +16,17 @@ from bridge_min.tokenizer import byte_tokenizer
 CONFIG = Config(
     model=ModelConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2),
     **{"train_problems": 40, "val_problems": 30, "test_problems": 30, "demos": 20, "demos_per_step": 8},
-    **{"prompts": 4, "base_steps": 3, "base_batch": 16, "threads": 1},
+    **{"prompts": 8, "base_steps": 3, "base_batch": 16, "threads": 1},
 )
+TASK = load_task(CONFIG)
 CHANGES = {
     **{
         "seed": 1,
         "threads": 2,
-        "terms": (4, 5),
+        "task": "logic",
+        "chain": (4, 5),
+        "hard_chain": (7, 9),
+        "products": 0.4,
         "largest": 8,
         "model": replace(CONFIG.model, rope_theta=99.0),
     },
@@ -39,19 +43,22 @@ CHANGES = {
 }
 
 
-def folder(config):
-    return base_folder(config, load_task(config)).name
+def folder(config, task=TASK):
+    return base_folder(config, task).name
 
 
 @pytest.mark.parametrize("key", SETTINGS)
 def test_every_setting_that_makes_the_base_is_in_its_name(key):
+    """Each by itself: the problems stay the same here."""
     assert folder(replace(CONFIG, **{key: CHANGES[key]})) != folder(CONFIG)
 
 
 def test_the_held_out_problems_the_code_and_torch_are_too(monkeypatch):
     name = folder(CONFIG)
-    assert folder(replace(CONFIG, val_problems=31)) != name
-    assert folder(replace(CONFIG, lr=0.5, method="grpo", micro_batch=7, wrong_demos=0.9)) == name
+    assert folder(CONFIG, load_task(replace(CONFIG, val_problems=31))) != name
+    later = {"lr": 0.5, "method": "hpt", "micro_batch": 7, "reward_flip": 0.3, "select": "demo", "lam": 0.1}
+    other = replace(CONFIG, wrong_demos=0.5, far_demos=0.1, group=3, cold_start=0.1, out="out/b", **later)
+    assert folder(other, load_task(other)) == name
     monkeypatch.setattr(torch, "__version__", "0.0")
     assert folder(CONFIG) != name
     monkeypatch.undo()
@@ -83,9 +90,9 @@ def test_the_key_covers_every_module_that_pretraining_imports():
         if name not in found and name != "checkpoint":
             found.add(name)
             tree = ast.parse((folder / f"{name}.py").read_text())
-            open_ends += [
-                node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level
-            ]
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and node.level:
+                    open_ends += [node.module] if node.module else [alias.name for alias in node.names]
     assert found == set(pretrain.SOURCES)
 
 
@@ -97,6 +104,6 @@ def test_the_base_is_made_once_and_reads_nothing_held_out(tmp_path, monkeypatch)
     )
     task = load_task(config)
     _, made = base_model(config, task, tokenizer)
-    assert hidden == [{problem.prompt for problem in task.val + task.test}] * 3
+    assert hidden == [task.hidden] * 3
     _, kept = base_model(config, task, tokenizer)
     assert len(hidden) == 3 and all(torch.equal(made[name], kept[name]) for name in made)

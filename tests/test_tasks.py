@@ -1,5 +1,5 @@
-"""What all worlds share: splits that follow from the seed, the kinds of demonstrations, references that can be
-used."""
+"""What all worlds share: splits that follow from the seed, the kinds of demonstrations, references that can
+be used."""
 
 import random
 from dataclasses import replace
@@ -56,8 +56,8 @@ def test_the_demonstrations_kinds_change_no_problem():
 
 
 def test_too_many_problems_are_refused():
-    with pytest.raises(ConfigError, match="arith has fewer than 5000 new problems"):
-        load_task(replace(CONFIG, chain=(2, 2), largest=5, train_problems=5000))
+    with pytest.raises(ConfigError, match="arith has fewer than 1000 new problems"):
+        load_task(replace(CONFIG, chain=(2, 2), largest=5, train_problems=1000))
 
 
 def test_references_that_cannot_be_used_are_reported_with_their_lines():

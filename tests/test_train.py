@@ -4,8 +4,10 @@ refuses."""
 import ast
 import contextlib
 import hashlib
+import importlib
 import io
 import json
+import math
 import random
 import signal
 import subprocess
@@ -26,7 +28,8 @@ from train import cli
 ROOT = Path(__file__).resolve().parents[1]
 TINY = """
 model = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-terms, largest, train_problems, val_problems, test_problems, demos = (2, 3), 9, 60, 6, 6, 20
+chain, hard_chain, largest, wrong_demos, far_demos = (2, 3), (3, 4), 9, 0.2, 0.3
+train_problems, val_problems, test_problems, demos = 60, 6, 6, 20
 base_steps, base_target, base_batch, base_lr, threads = 250, 1.0, 32, 1e-2, 1
 prompts, group, max_new, demos_per_step, micro_batch = 4, 4, 24, 4, 8
 steps, log_every, eval_every, save_every, samples = 12, 2, 4, 3, 2
@@ -59,9 +62,9 @@ def run(folder, name, *options):
     return int(bool(error)), printed.read(), error
 
 
-def start(folder, name, until):
+def start(folder, name, until, *options):
     """A run in a process of its own, returned after `until` updates."""
-    command = [sys.executable, "train.py", *arguments(folder, name)]
+    command = [sys.executable, "train.py", *arguments(folder, name, *options)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     metrics = folder / name / "metrics.jsonl"
     while process.poll() is None and not (
@@ -77,8 +80,16 @@ def outcome(folder, name):
     tensors = {}
     for file in ("checkpoint.safetensors", "model.safetensors"):
         tensors |= {f"{file}/{key}": value for key, value in read_tensors(folder / name / file)[0].items()}
-    texts = [(folder / name / file).read_text() for file in ("metrics.jsonl", "results.json")]
-    return {key: hashlib.sha256(value.numpy().tobytes()).hexdigest() for key, value in tensors.items()}, texts
+    digests = {key: hashlib.sha256(value.numpy().tobytes()).hexdigest() for key, value in tensors.items()}
+    return digests, (folder / name / "metrics.jsonl").read_text(), scores(folder, name)
+
+
+def scores(folder, name):
+    return json.loads((folder / name / "results.json").read_text())["scores"]
+
+
+def final(folder, name):
+    return read_tensors(folder / name / "checkpoint.safetensors")[0]
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +101,14 @@ def unbroken(folder):
 
 def test_a_run_goes_from_nothing_to_a_table(folder, unbroken):
     printed, _ = unbroken
-    for words in ("base: step", "validation at step 12", "tokens/s", "\nbase ", "\nshadow (theta_hat, w) "):
+    for words in ("base: step", "validation at step 12", "tokens/s"):
         assert words in printed
+    rows = ["base", "shadow (theta_hat, w)", "trained by bridge"]
+    assert list(scores(folder, "unbroken")) == rows
+    for row in rows:
+        assert f"\n{row}, 6 problems a row" in printed
+        assert list(scores(folder, "unbroken")[row]) == ["math", "hard", "code", "science"]
+    assert 0.1 < json.loads((folder / "unbroken" / "results.json").read_text())["peak_gib"] < 2
     metrics = [json.loads(line) for line in (folder / "unbroken" / "metrics.jsonl").read_text().splitlines()]
     assert [m["step"] for m in metrics if "sft_loss" in m] == list(range(1, 13))
     assert [m["step"] for m in metrics if "val_theta_hat" in m] == [0, 4, 8, 12]
@@ -100,15 +117,23 @@ def test_a_run_goes_from_nothing_to_a_table(folder, unbroken):
     assert any(m.get("mixed", 0) > 0 for m in metrics)  # or no policy gradient would be tested here
 
 
-def test_eval_finds_what_the_table_said(folder, unbroken):
-    command = [sys.executable, "eval.py", str(folder / "unbroken"), "--splits=val,test"]
+def rows_of(table):
+    """Label -> numbers, of lines like `math, 6 problems   40.0  ...`."""
+    lines = [line for line in table.splitlines() if "±" in line]
+    return {line.split()[0].removesuffix(","): line[24:].split() for line in lines}
+
+
+def test_eval_finds_what_the_table_said(folder, unbroken, capsys):
+    command = [sys.executable, "eval.py", str(folder / "unbroken"), "--splits=val,math,hard,code,science"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert found.returncode == 0, found.stderr
-    rows = {line.split()[0]: line.split()[3:] for line in found.stdout.splitlines()[1:]}
-    (trained,) = [
-        line.split()[3:] for line in unbroken[0].splitlines() if line.startswith("trained by bridge")
-    ]
-    assert rows["test,"] == trained and "val," in rows
+    base, trained = (
+        rows_of(unbroken[0].split(f"\n{row}, 6")[1].split("\n\n")[0]) for row in ("base", "trained by bridge")
+    )
+    rows = rows_of(found.stdout)
+    assert rows.keys() == {"val"} | trained.keys() and {key: rows[key] for key in trained} == trained
+    importlib.import_module("eval").main(next(folder.glob("base-*")), {})  # all test suites
+    assert rows_of(capsys.readouterr().out) == base
 
 
 def test_the_same_seed_twice_is_the_same_run_and_the_base_is_kept(folder, unbroken):
@@ -121,14 +146,41 @@ def test_the_same_seed_twice_is_the_same_run_and_the_base_is_kept(folder, unbrok
 
 @pytest.mark.parametrize("attempt", range(3))
 def test_killed_anywhere_and_resumed_it_ends_with_the_same_weights(folder, unbroken, attempt):
-    name, draw = f"killed{attempt}", random.Random(attempt)
-    process = start(folder, name, until=draw.randrange(1, 11))
-    time.sleep(draw.random() * 0.03)
+    draw = random.Random(attempt)
+    kill_and_resume(folder, f"killed{attempt}", draw.randrange(1, 11), draw.random() * 0.03)
+    assert outcome(folder, f"killed{attempt}") == unbroken[1]
+
+
+def kill_and_resume(folder, name, until, wait, *options):
+    process = start(folder, name, until, *options)
+    time.sleep(wait)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    code, _, error = run(folder, name, "--resume")
+    code, _, error = run(folder, name, "--resume", *options)
     assert code == 0, error
-    assert outcome(folder, name) == unbroken[1]
+
+
+@pytest.mark.parametrize("options", [["--method=bridge", "--select=demo"], ["--shadow_reset=5"]], ids=str)
+def test_what_else_a_run_remembers_goes_on_too(folder, unbroken, options):
+    """The gains of the demonstrations, and the shadow's way since it was last at theta. Killed after the
+    checkpoint at step 6."""
+    name = options[-1].removeprefix("--").replace("=", "")
+    assert run(folder, name, "--table=none", *options)[0] == 0
+    kill_and_resume(folder, f"{name}-killed", 7, 0.0, "--table=none", *options)
+    assert outcome(folder, f"{name}-killed") == outcome(folder, name) != unbroken[1]
+    if "--select=demo" in options:
+        assert final(folder, name)["memory/draws"].sum() == 12 * 4
+
+
+def test_a_reset_puts_the_shadow_where_theta_is_and_no_later_step_keeps_it_there(folder, unbroken):
+    for steps in (4, 5):
+        options = [f"--steps={steps}", "--shadow_reset=2", "--table=none", "--lr=1e-2"]
+        assert run(folder, f"reset{steps}", *options)[0] == 0
+        tensors = final(folder, f"reset{steps}")
+        theta = {name: value for name, value in tensors.items() if name.startswith("theta/model")}
+        weights = [name for name in theta if not name.endswith(("/step", "/exp_avg", "/exp_avg_sq"))]
+        at_theta = [torch.equal(theta[k], tensors[k.replace("theta/", "theta_hat/", 1)]) for k in weights]
+        assert len(weights) > 5 and (all(at_theta) if steps == 4 else not any(at_theta))
 
 
 def test_interrupt_finishes_the_step_saves_and_says_how_to_go_on(folder, unbroken):
@@ -142,14 +194,29 @@ def test_interrupt_finishes_the_step_saves_and_says_how_to_go_on(folder, unbroke
     assert outcome(folder, "interrupted") == unbroken[1]
 
 
-OPTIONS = (["--method=grpo"], ["--method=sft"], ["--meta=unrolled"], ["--kl=0.1", "--normaliser=sequence"])
+OPTIONS = (
+    *([f"--method={method}"] for method in METHODS if method != "bridge"),
+    *(["--meta=unrolled"], ["--meta=no_shadow"], ["--kl=0.1", "--normaliser=sequence"]),
+    *(["--select=token", "--reward_flip=0.2"], ["--method=mix", "--select=demo"]),
+    *(["--meta=unrolled", "--select=demo"], ["--method=luffy", "--kl=0.1", "--reward_flip=0.5"]),
+)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_method_and_option_runs(folder, unbroken, options):
-    code, printed, error = run(folder, "-".join(options).replace("=", ""), "--steps=2", *options)
+    name = "-".join(options).replace("=", "")
+    code, printed, error = run(folder, name, "--steps=2", "--table=none", *options)
     assert code == 0, error
     assert ("kl " in printed) == ("--kl=0.1" in options)
+    metrics = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(value) for line in metrics for value in line.values())
+
+
+def test_the_rows_of_the_table_can_be_chosen(folder, unbroken):
+    for table, rows in (("none", []), ("trained", ["trained by grpo"]), ("all", ["base", "trained by grpo"])):
+        options = ["--steps=1", "--method=grpo", f"--table={table}", "--test_problems=6"]
+        assert run(folder, f"table-{table}", *options)[0] == 0
+        assert list(scores(folder, f"table-{table}")) == rows
 
 
 def test_a_used_folder_is_not_touched_without_being_told(folder, unbroken):
@@ -195,7 +262,7 @@ def test_who_acts_who_is_scored_and_at_which_step_size(folder, unbroken, monkeyp
     """The wiring of a step: rollouts come from (theta, w), the reference is the base, the rows are theirs."""
     options = ["--kl=0.1", "--lr_lora=3e-3", "--steps=4", "--eval_every=2", "--warmup=2"]
     config = load_config(str(folder / "tiny.py"), options)
-    seen = {"policies": [], "steps": [], "validated": [], "rows": []}
+    seen = {"policies": [], "steps": [], "validated": [], "rows": [], "numbers": []}
     players = {}
 
     def same(a, b):
@@ -210,12 +277,20 @@ def test_who_acts_who_is_scored_and_at_which_step_size(folder, unbroken, monkeyp
         players["base"] = {name: value.clone() for name, value in base.items()}
         return model, base
 
-    def method(config, logprobs, given, demos, rollouts):
+    def method(step, given):
         players.update(given)
         assert same(seen["policies"][-1], acting(config, given))
-        reference = logprobs(players["base"], None, rollouts.tokens, config.temperature)
+        rollouts, demos = step.rollouts, step.demos
+        reference = step.logprobs(players["base"], None, rollouts.tokens, config.temperature)
         assert float((rollouts.ref_logp - reference).abs().max()) < 1e-5
-        return bridge(config, logprobs, given, demos, rollouts)
+        for group in range(4):  # a group's prompt is that of its demonstration
+            prompts = [
+                b.tokens[row][: int(b.mask[row].nonzero().min())]
+                for b, row in ((demos, group), (rollouts, 4 * group))
+            ]
+            assert torch.equal(*prompts)
+        seen["numbers"].append(step.number)
+        return bridge(step, given)
 
     original_base = train.base_model
     monkeypatch.setattr(train, "base_model", base_model)
@@ -235,7 +310,8 @@ def test_who_acts_who_is_scored_and_at_which_step_size(folder, unbroken, monkeyp
     paces = [schedule(step, 4, 2) for step in range(4)]
     assert seen["steps"] == pytest.approx([lr * pace for pace in paces for lr in (1e-3, 1e-3, 3e-3)])
     assert seen["validated"] == [["theta_hat"], ["theta"]] * 2
-    assert seen["rows"] == [[], ["theta_hat"], ["theta"]]
+    assert seen["rows"] == [[]] * 4 + [["theta_hat"]] * 4 + [["theta"]] * 4  # four suites each
+    assert seen["numbers"] == [0, 1, 2, 3]
     metrics = [json.loads(line) for line in (folder / "wiring" / "metrics.jsonl").read_text().splitlines()]
     steps = [m for m in metrics if "sft_loss" in m]
     assert [m["ratio"] for m in steps] == pytest.approx([1.0] * 4, abs=1e-4)
