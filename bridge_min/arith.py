@@ -132,4 +132,4 @@ def check(response: str, answer: str) -> bool:
     7+5-4, has the right value too."""
     words = (extract_answer(response) or "").split(" ")
     plain = words[0].isascii() and words[0].removeprefix("-").isdigit()
-    return plain and words[1:] in ([], *([unit] for unit in UNITS)) and is_correct(response, answer)
+    return plain and words[1:] in ([], *([unit] for unit in UNITS)) and is_correct(words[0], answer)

@@ -17,7 +17,7 @@ from bridge_min.tokenizer import EOS, byte_tokenizer
 CONFIG = Config(
     model=ModelConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2),
     **{"train_problems": 40, "val_problems": 5, "test_problems": 5, "demos": 20, "demos_per_step": 3},
-    **{"prompts": 4, "group": 3, "max_new": 10},
+    **{"prompts": 4, "group": 3, "max_new": 10, "wrong_demos": 0.4, "far_demos": 0.3},
 )
 TOKENIZER, TASK = byte_tokenizer(), load_task(CONFIG)
 

@@ -268,6 +268,9 @@ def test_who_acts_who_is_scored_and_at_which_step_size(folder, unbroken, monkeyp
     def same(a, b):
         return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
+    def prompt(batch, row):
+        return batch.tokens[row][: int(batch.mask[row].nonzero().min())]
+
     def spy(name, note):
         original = getattr(train, name)
         monkeypatch.setattr(train, name, lambda *args, **kw: (note(*args, **kw), original(*args, **kw))[1])
