@@ -144,7 +144,7 @@ def needs(config: Config, step: int) -> tuple[bool, bool]:
     supervised = {
         "sft": True,
         "grpo": False,
-        "two_stage": step < config.cold_start * config.steps,
+        "two_stage": step < round(config.cold_start * config.steps),
         "alternate": step % 2 == 0,
     }.get(config.method)
     return (True, True) if supervised is None else (supervised, not supervised)

@@ -456,3 +456,13 @@ def test_without_matplotlib_the_error_says_what_to_install(raw, tmp_path, monkey
     monkeypatch.setattr(sys, "argv", ["plot.py", str(tmp_path / "nowhere.json")])
     with pytest.raises(SystemExit, match=r"nowhere\.json"):
         runpy.run_module("bridge_min.plot", run_name="__main__")
+
+
+def test_one_table_is_of_one_code(tmp_path):
+    compare.same_code(tmp_path)
+    compare.same_code(tmp_path)
+    code = json.loads((tmp_path / "code.json").read_text())
+    assert {"train.py", "bridge.py", "gain.py", "arith.py"} <= code.keys() and "compare.py" not in code
+    (tmp_path / "code.json").write_text(json.dumps({**code, "gain.py": "other"}))
+    with pytest.raises(ConfigError, match=r"other code \(gain.py\)"):
+        compare.same_code(tmp_path)

@@ -1,0 +1,36 @@
+"""Knights and knaves, 3 to 5 people, from nothing to a table in minutes on one CPU core. Every key:
+bridge_min/config.py."""
+
+out = "out/logic"
+threads = 1
+
+# The world: who lies, from what each says of the next; of 300 demonstrations half are sound.
+task = "logic"
+test_problems = 300
+wrong_demos = 0.2
+far_demos = 0.3
+
+# The base: it can do a step, mostly guesses at the whole, and has read few puzzles of 5 people.
+model = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 4,
+    "rope_theta": 50.0,
+}
+base_steps = 1200
+base_target = 0.35
+base_batch = 32
+base_lr = 5e-3
+worked_share = 0.45
+direct_share = 0.2
+
+# Post-training
+method = "bridge"
+steps = 100
+prompts = 8
+demos_per_step = 8
+max_new = 90
+lr = 3e-4
+lr_lora = 3e-4
+lam = 0.8
