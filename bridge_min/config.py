@@ -103,7 +103,7 @@ class Config:
     group: int = 8  # responses per prompt, G
     max_new: int = 64  # longest response, tokens
     temperature: float = 1.0  # of sampling in training and for pass@k
-    demos_per_step: int = 32  # demonstrations per step
+    demos_per_step: int = 16  # demonstrations per step; the first prompts are theirs
     clip_low: float = 0.2  # epsilon_low of the importance ratio
     clip_high: float = 0.2  # epsilon_high; above clip_low it is "clip-higher"
     scale_by_std: bool = True  # divide advantages by the group's standard deviation
@@ -117,9 +117,7 @@ class Config:
     weight_decay: float = 0.0  # of AdamW
     max_grad_norm: float = 1.0  # each player's gradient is clipped to this norm
     # The final table
-    table: str = (
-        "all"  # rows: all (base, shadow, trained), trained, or none (for tuning: no test is looked at)
-    )
+    table: str = "all"  # its rows: all (base, shadow, trained), trained, or none, where no test is looked at
     samples: int = 8  # responses per test problem for pass@k
 
     def __post_init__(self):
@@ -139,7 +137,7 @@ class Config:
             require(
                 0 <= getattr(self, name) < math.inf, f"{name} = {getattr(self, name)} must not be negative"
             )
-        for name, limit in AT_MOST.items():
+        for name, limit in AT_MOST:
             value, most = getattr(self, name), getattr(self, limit)
             require(value <= most, f"{name} = {value} is more than {limit} = {most}")
         for a, b in (("worked_share", "direct_share"), ("wrong_demos", "far_demos")):
@@ -193,8 +191,10 @@ SHARES = (
 )
 POSITIVE = ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm")
 NOT_NEGATIVE = ("clip_high", "kl", "warmup", "eta", "weight_decay", "lora_scale", "shadow_reset")
-AT_MOST = {"prompts": "train_problems", "demos": "train_problems", "demos_per_step": "demos"}
-AT_MOST |= {"demos_per_step": "prompts"}
+AT_MOST = (
+    *(("prompts", "train_problems"), ("demos", "train_problems"), ("demos_per_step", "demos")),
+    ("demos_per_step", "prompts"),
+)
 
 
 class ConfigError(ValueError):
