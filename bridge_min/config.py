@@ -163,8 +163,8 @@ class Config:
 CHOICES = {
     "task": ("arith", "logic"),
     "method": (
-        *("bridge", "mix", "sft", "grpo", "two_stage", "alternate", "chord_mu", "chord_phi", "luffy", "srft"),
-        "hpt",
+        *("bridge", "mix", "sft", "grpo", "two_stage", "alternate"),
+        *("chord_mu", "chord_phi", "luffy", "srft", "hpt"),
     ),
     "meta": ("first_order", "unrolled", "no_shadow"),
     "select": ("none", "demo", "token"),
@@ -177,17 +177,8 @@ COUNTS = (
     *("demos_per_step", "steps", "samples", "largest"),
 )
 SHARES = (
-    *(
-        "lam",
-        "base_target",
-        "wrong_demos",
-        "far_demos",
-        "worked_share",
-        "direct_share",
-        "products",
-        "clip_low",
-    ),
-    *("cold_start", "reward_flip"),
+    *("lam", "base_target", "wrong_demos", "far_demos", "worked_share", "direct_share", "products"),
+    *("clip_low", "cold_start", "reward_flip"),
 )
 POSITIVE = ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm")
 NOT_NEGATIVE = ("clip_high", "kl", "warmup", "eta", "weight_decay", "lora_scale", "shadow_reset")

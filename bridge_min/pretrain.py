@@ -26,19 +26,8 @@ from .tasks import Task, reading
 from .tokenizer import EOS
 
 SETTINGS = (
-    *(
-        "seed",
-        "threads",
-        "task",
-        "chain",
-        "hard_chain",
-        "products",
-        "largest",
-        "model",
-        "max_new",
-        "temperature",
-    ),
-    *("base_steps", "base_target", "base_batch", "base_lr", "worked_share", "direct_share"),
+    *("seed", "threads", "task", "chain", "hard_chain", "products", "largest", "model", "max_new"),
+    *("temperature", "base_steps", "base_target", "base_batch", "base_lr", "worked_share", "direct_share"),
 )
 SOURCES = (  # all that is imported here, but for checkpoint.py, which only keeps what was made
     *("answer", "arith", "bridge", "config", "data", "evaluate", "gain", "logic", "lora", "losses", "model"),
