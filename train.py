@@ -22,7 +22,7 @@ from pathlib import Path
 import tiktoken
 import torch
 
-from bridge_min.baselines import METHODS, needs
+from bridge_min.baselines import METHODS, needs, stage
 from bridge_min.bridge import Players, Step, acting, adamw, ascend, policy_logprobs, schedule
 from bridge_min.checkpoint import CheckpointError, load_run, save_model, save_run, write
 from bridge_min.config import Config, ConfigError, generator, load_config
@@ -74,7 +74,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         metrics |= stats | gradient_norms(directions, step, checkpoint)
         for name, params in players.items():
             peak = config.lr_lora if name == "w" else config.lr
-            lr = peak * schedule(step, config.steps, config.warmup)
+            lr = peak * schedule(*stage(config, step), config.warmup)
             ascend(optimizers[name], params, directions[name], lr, config.max_grad_norm)
         if config.shadow_reset and (step + 1) % config.shadow_reset == 0 and "theta_hat" in players:
             for name, value in players["theta_hat"].items():

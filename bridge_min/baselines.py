@@ -139,6 +139,13 @@ METHODS = {name: partial(rival, objective) for name, objective in OBJECTIVES.ite
 METHODS |= {"mix": mix, "bridge": bridge}
 
 
+def stage(config: Config, step: int) -> tuple[int, int]:
+    """The number of update `step` within its stage, and the stage's length: each of the two stages of a cold
+    start has a warm-up and a decay of its own, all others are one stage."""
+    cold = round(config.cold_start * config.steps) if config.method == "two_stage" else 0
+    return (step, cold) if step < cold else (step - cold, config.steps - cold)
+
+
 def needs(config: Config, step: int) -> tuple[bool, bool]:
     """Whether update `step` (from 0) uses demonstrations, and whether it uses rollouts."""
     supervised = {

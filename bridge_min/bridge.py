@@ -65,7 +65,8 @@ def j_sft(s: Step, demos: Demos | None = None, phi: Callable[[Tensor], Tensor] |
         weights = part.weights * phi(logp.detach()) if phi else part.weights
         return -sft_loss(logp, weights), {"sft_loss": sft_loss(logp.detach(), part.weights)}
 
-    return [partial(term, part) for part in (demos or s.demos).micro_batches(s.config.micro_batch)]
+    demos = s.demos if demos is None else demos
+    return [partial(term, part) for part in demos.micro_batches(s.config.micro_batch)]
 
 
 def j_rl(s: Step, rollouts: Rollouts | None = None) -> list[Term]:
@@ -74,7 +75,7 @@ def j_rl(s: Step, rollouts: Rollouts | None = None) -> list[Term]:
     Rows with advantage zero have gradient zero: without a KL term they are left out, though their tokens
     still count in the weights.
     """
-    config, rollouts = s.config, rollouts or s.rollouts
+    config, rollouts = s.config, s.rollouts if rollouts is None else rollouts
 
     def term(part: Rollouts, theta: Params, w: Params) -> tuple[Tensor, Stats]:
         logp = s.logprobs(theta, w, part.tokens, config.temperature)
@@ -136,10 +137,13 @@ def selected(s: Step, theta: Params, w: Params, g_rl: Params) -> tuple[Demos, di
     prompt's reward, and only where it has a gain along grad_theta J_RL."""
     if s.config.select == "none":
         return s.demos, {}
-    gains = token_gains(s.logprobs, theta, w, s.demos, g_rl)
-    demos, kept = select_by_gain(s.config.select, gains, s.demos, s.memory)
     added = added_reward(s.demos.rewards, s.rollouts.rewards.view(-1, s.config.group))
-    return replace(demos, weights=demos.weights * added[:, None]), {**kept, "added": added.mean()}
+    demos, kept = replace(s.demos, weights=s.demos.weights * added[:, None]), {"added": float(added.mean())}
+    if s.config.select == "reward":
+        return demos, kept
+    gains = token_gains(s.logprobs, theta, w, demos, g_rl)
+    demos, shares = select_by_gain(s.config.select, gains, demos, s.memory)
+    return demos, {**kept, **shares}
 
 
 def mix(s: Step, players: Players) -> Update:

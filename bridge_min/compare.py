@@ -32,7 +32,7 @@ OURS = {"method": "bridge", "select": "demo"}
 ROWS = {
     "SFT": {"method": "sft"},
     "RL (GRPO)": {"method": "grpo"},
-    "SFT→RL": {"method": "two_stage"},
+    "SFT→RL": {"method": "two_stage", "cold_start": 0.5},
     "SFT+RL": {"method": "mix"},
     "alternating": {"method": "alternate"},
     "CHORD-μ": {"method": "chord_mu"},
@@ -43,11 +43,14 @@ ROWS = {
     "BRIDGE (paper)": {"method": "bridge"},
     "BRIDGE + selection (ours)": OURS,
 }
+BY_TURNS = ("SFT→RL", "alternating")  # twice the steps: as many rollouts and demonstrations as the others
 ABLATIONS = {  # row -> settings, and the row whose step size it takes
     "without the shadow": ({"meta": "no_shadow"}, "BRIDGE (paper)"),
     "unrolled": ({"meta": "unrolled"}, "BRIDGE (paper)"),
     "shadow reset every 10 steps": ({"shadow_reset": 10}, "BRIDGE (paper)"),
+    "selection by reward alone": ({"select": "reward"}, "BRIDGE + selection (ours)"),
     "selection without w and shadow": ({"method": "mix", "select": "demo"}, "BRIDGE + selection (ours)"),
+    "SFT+RL, selection by reward alone": ({"method": "mix", "select": "reward"}, "BRIDGE + selection (ours)"),
     "selection by token": ({"select": "token"}, "BRIDGE + selection (ours)"),
 }
 NOISY = ("RL (GRPO)", "SFT→RL", "HPT", "BRIDGE (paper)", "BRIDGE + selection (ours)")
@@ -191,7 +194,13 @@ def beyond(found: dict[float, float]) -> list[float]:
     return [rates[-1] * 2] if found[rates[-1]] > max(found[rate] for rate in rates[:-1]) else []
 
 
-def plan(rates: dict[str, float], seeds: list[int]) -> list[dict]:
+def rows_of(config: Config) -> dict[str, dict]:
+    """The settings of every row of the main table."""
+    twice = {"steps": 2 * config.steps}
+    return {row: {**settings, **(twice if row in BY_TURNS else {})} for row, settings in ROWS.items()}
+
+
+def plan(rows: dict[str, dict], rates: dict[str, float], seeds: list[int]) -> list[dict]:
     """All runs behind the tables: {"table", "row", "at" (its value there), "settings"}."""
     runs = []
 
@@ -200,16 +209,16 @@ def plan(rates: dict[str, float], seeds: list[int]) -> list[dict]:
             chosen = {"lr": rates[like], "lr_lora": rates[like], "seed": seed}
             runs.append({"table": table, "row": row, "at": at, "settings": {**settings, **chosen}})
 
-    for row, settings in ROWS.items():
+    for row, settings in rows.items():
         add("main", row, None, {**settings, "samples": 32, "table": "trained"}, row)
     for row, (settings, like) in ABLATIONS.items():
-        add("ablations", row, None, {**ROWS[like], **settings, "table": "trained"}, like)
+        add("ablations", row, None, {**rows[like], **settings, "table": "trained"}, like)
     for p in NOISE:
         for row in NOISY:
-            add("noise", row, p, {**ROWS[row], "reward_flip": p, "table": "trained"}, row)
+            add("noise", row, p, {**rows[row], "reward_flip": p, "table": "trained"}, row)
     for lam in LAMBDAS:
         for row in WEIGHED:
-            add("lambda", row, lam, {**ROWS[row], "lam": lam, "table": "trained"}, row, LAMBDA_SEEDS)
+            add("lambda", row, lam, {**rows[row], "lam": lam, "table": "trained"}, row, LAMBDA_SEEDS)
     return runs
 
 
@@ -381,18 +390,21 @@ def main(arguments: list[str]) -> None:
     began, out = time.monotonic(), Path(known.out).resolve()
     runner = Runner(str(Path(known.config).resolve()), out, known.workers, overrides)
     same_code(out)
+    config = load_config(known.config, overrides)
     seeds = list(range(FIRST_SEED, FIRST_SEED + known.seeds))
     # One short run per seed makes its base, so that later runs find it, and scores it on the fresh seeds.
     runner.run(
         "bases", [{"seed": seed, "method": "sft", "steps": 1, "table": "none"} for seed in TUNING_SEEDS]
     )
-    scored = runner.run("bases", [{"seed": s, "method": "sft", "steps": 1, "samples": 32} for s in seeds])
-    tuned = tune(runner, ROWS)
+    scored = runner.run(
+        "bases", [{"seed": s, "method": "sft", "steps": 1, "samples": 32, "table": "all"} for s in seeds]
+    )
+    rows = rows_of(config)
+    tuned = tune(runner, rows)
     runs = [{"table": "base", "row": "base", "at": None, **run} for run in scored]
-    planned = plan({row: best(found) for row, found in tuned.items()}, seeds)
+    planned = plan(rows, {row: best(found) for row, found in tuned.items()}, seeds)
     results = runner.run("tables", [run["settings"] for run in planned])
     runs += [{**run, **found} for run, found in zip(planned, results, strict=True)]
-    config = load_config(known.config, overrides)
     raw = {"config": json.loads(to_json(config)), "seeds": seeds, "tuned": tuned, "runs": runs}
     write(out / "raw.json", json.dumps(raw).encode())
     text = report(runs, tuned, config, seeds)

@@ -72,7 +72,7 @@ class Config:
     hard_chain: tuple[int, ...] = (7, 8)  # arith: the same for the harder test problems
     products: float = 0.5  # arith: share of the problems with a product, 0..1
     largest: int = 9  # arith: largest first number and partial sum
-    train_problems: int = 4000  # problems to draw prompts from
+    train_problems: int = 4000  # problems; where prompts > demos_per_step, the others come from those without
     val_problems: int = 200  # problems
     test_problems: int = 200  # problems of each test suite
     demos: int = 300  # training problems that have a demonstration
@@ -89,7 +89,7 @@ class Config:
     # The method (bridge.py, baselines.py)
     method: str = "bridge"  # bridge, or a rival by its name in baselines.py
     meta: str = "first_order"  # teacher's gradient: first_order, unrolled, or no_shadow (the joint one)
-    select: str = "none"  # supervise only what has a gain: none (the paper), token or demo; bridge and mix
+    select: str = "none"  # what is supervised, gain.py: none (all), reward, token, demo; bridge and mix only
     lam: float = 0.7  # lambda, weight of RL against SFT, 0..1; bridge and mix
     cold_start: float = 0.3  # share of the steps that are SFT before RL, 0..1; two_stage only
     shadow_reset: int = 0  # steps between theta_hat := theta; 0 never resets it
@@ -140,6 +140,9 @@ class Config:
         for name, limit in AT_MOST:
             value, most = getattr(self, name), getattr(self, limit)
             require(value <= most, f"{name} = {value} is more than {limit} = {most}")
+        require(
+            self.largest > 1 or not self.products, "largest = 1 leaves no room for products: take 2 or more"
+        )
         for a, b in (("worked_share", "direct_share"), ("wrong_demos", "far_demos")):
             shares = getattr(self, a) + getattr(self, b)
             require(shares <= 1, f"{a} + {b} = {shares} must be at most 1")
@@ -156,6 +159,10 @@ class Config:
         require(
             self.group > 1 or self.method == "sft", "group = 1 has no one to compare with: take at least 2"
         )
+        require(
+            self.select == "none" or self.method in ("bridge", "mix"),
+            f"select = {self.select!r} goes with method = bridge or mix, not {self.method}",
+        )
         require(bool(self.out.strip()), "out must name a folder")
         require(bool(self.lora_targets), "lora_targets must name at least one matrix")
 
@@ -167,7 +174,7 @@ CHOICES = {
         *("chord_mu", "chord_phi", "luffy", "srft", "hpt"),
     ),
     "meta": ("first_order", "unrolled", "no_shadow"),
-    "select": ("none", "demo", "token"),
+    "select": ("none", "demo", "token", "reward"),
     "normaliser": ("token", "sequence"),
     "table": ("all", "trained", "none"),
 }
