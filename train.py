@@ -33,7 +33,8 @@ from bridge_min.log import RunLog, open_folder
 from bridge_min.lora import init_lora
 from bridge_min.model import GPT, Params, build
 from bridge_min.pretrain import base_model
-from bridge_min.tasks import Problem, load_task
+from bridge_min.problem import Problem
+from bridge_min.tasks import load_task
 from bridge_min.tokenizer import byte_tokenizer
 
 
@@ -48,7 +49,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
 
     players = start(config, base)
     optimizers = {name: adamw(params, config.weight_decay) for name, params in players.items()}
-    memory = {} if config.select == "none" else new_memory(config.demos)
+    memory = new_memory(config.demos) if config.select == "demo" else {}
     state = {**players, "memory": memory}
     checkpoint = out / "checkpoint.safetensors"
     first = load_run(checkpoint, state, optimizers) if checkpoint.exists() else 0
@@ -76,6 +77,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
             peak = config.lr_lora if name == "w" else config.lr
             lr = peak * schedule(*stage(config, step), config.warmup)
             ascend(optimizers[name], params, directions[name], lr, config.max_grad_norm)
+        # The shadow begins again from the student; its optimizer keeps its moments, which are of RL alone.
         if config.shadow_reset and (step + 1) % config.shadow_reset == 0 and "theta_hat" in players:
             for name, value in players["theta_hat"].items():
                 value.copy_(players["theta"][name])
@@ -153,13 +155,15 @@ def finish(
 ) -> None:
     """The table on the test suites, and results.json with the same."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    rows = {f"trained by {config.method}": acting(config, players)}
+    rows = {}
     if config.table == "all":
-        shadow = "theta_hat" in players
-        rows |= {"shadow (theta_hat, w)": acting(config, players, "theta_hat")} if shadow else {}
         rows["base"] = base
+        if "theta_hat" in players:
+            rows["shadow (theta_hat, w)"] = acting(config, players, "theta_hat")
+    if config.table != "none":
+        rows[f"trained by {config.method}"] = acting(config, players)
     results = {}
-    for name, params in list(rows.items())[::-1] if config.table != "none" else ():
+    for name, params in rows.items():
         scores = {suite: score(config, model, params, tokenizer, tests[suite]) for suite in tests}
         print(f"\n{name}, {config.test_problems} problems a row, per cent\n{table(scores)}")
         results[name] = {suite: asdict(s) for suite, s in scores.items()}

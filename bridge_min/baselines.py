@@ -77,7 +77,7 @@ def luffy(s: Step) -> Objective:
 def srft(s: Step) -> Objective:
     """SFT weighted by 0.5 exp(-H), demonstrations as off-policy rollouts too, and the positive rollouts
     weighted by 0.1 exp(H) (SRFT, 2506.19767, section 3). H, the policy's entropy per token in nats, is
-    estimated by the recorded -log pi of the sampled tokens: unbiased, and known already."""
+    estimated by the recorded -log pi of the sampled tokens, which is known already."""
     H = -float((s.rollouts.logp * s.rollouts.mask).sum() / s.rollouts.mask.sum())
     demos, rollouts = join_groups(s)
     A = rollouts.advantages
@@ -88,7 +88,7 @@ def srft(s: Step) -> Objective:
 
 def hpt(s: Step) -> Objective:
     """SFT where the prompt's whole group failed, RL where not (HPT, 2509.04419, with the gate at 0). A group
-    that failed has advantage 0, so it takes no part in J_RL."""
+    that failed has advantage 0, so it takes no part in J_RL but for a KL term."""
     failed = s.rollouts.rewards.view(-1, s.config.group)[: len(s.demos)].amax(1) == 0  # (N,)
     demos = replace(s.demos, weights=s.demos.weights * failed[:, None])
     return weighted((1.0, j_sft(s, demos)), (1.0, j_rl(s)))
@@ -96,7 +96,8 @@ def hpt(s: Step) -> Objective:
 
 def join_groups(s: Step) -> tuple[Demos, Rollouts]:
     """Both with advantages over the joint groups, G rollouts and the demonstration of their prompt, and with
-    token weights that sum to 1 over both. Groups without a demonstration keep their advantages."""
+    token weights that sum to 1 over both, shared out by tokens. Groups without a demonstration keep their
+    advantages."""
     demos, rollouts, N, G = s.demos, s.rollouts, len(s.demos), s.config.group
     joint = torch.cat((rollouts.rewards[: N * G].view(N, G), demos.rewards[:, None]), dim=1)  # (N, G + 1)
     A = group_advantages(joint.flatten(), G + 1, s.config.scale_by_std).view(N, G + 1)

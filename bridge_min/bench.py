@@ -21,7 +21,7 @@ import torch
 from .baselines import METHODS
 from .bridge import Step, acting, adamw, ascend, policy_logprobs
 from .config import Config, ConfigError, generator, load_config
-from .data import choose, demonstrate, encode, roll_out
+from .data import choose, demonstrate, encode, reference_logprobs, roll_out
 from .gain import new_memory
 from .lora import init_lora
 from .pretrain import base_folder, base_model
@@ -57,6 +57,8 @@ def steps(config: Config) -> None:
     shown, tried = choose(config, 0)
     data = partial(roll_out, config, 0, model, policy, [task.train[i] for i in tried], tokenizer)
     rollouts, demos = data()[0], demonstrate(config, 0, shown, task.demos, tokenizer)
+    if config.kl:
+        rollouts.ref_logp = reference_logprobs(config, logprobs, base, rollouts)
 
     def update(method: str) -> None:
         rule, _, select = method.partition(" + ")

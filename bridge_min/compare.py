@@ -19,19 +19,20 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median, pstdev, stdev
 
 from .checkpoint import write
 from .config import Config, ConfigError, load_config, require, to_json
+from .problem import KINDS
 from .tasks import WORLDS
 
 TUNING_SEEDS, FIRST_SEED = (100, 101), 20
 GRID = (2.5e-4, 5e-4, 1e-3)  # step sizes; a row whose best is at an end gets one more there
 MOST_RATES = 7  # step sizes tried for one row
-OURS = {"method": "bridge", "select": "demo"}
+PAPER, OURS, RL = "BRIDGE (paper)", "BRIDGE + selection (ours)", "RL (GRPO)"
 ROWS = {
     "SFT": {"method": "sft"},
-    "RL (GRPO)": {"method": "grpo"},
+    RL: {"method": "grpo"},
     "SFT→RL": {"method": "two_stage", "cold_start": 0.5},
     "SFT+RL": {"method": "mix"},
     "alternating": {"method": "alternate"},
@@ -40,35 +41,26 @@ ROWS = {
     "LUFFY": {"method": "luffy"},
     "SRFT": {"method": "srft"},
     "HPT": {"method": "hpt"},
-    "BRIDGE (paper)": {"method": "bridge"},
-    "BRIDGE + selection (ours)": OURS,
+    PAPER: {"method": "bridge"},
+    OURS: {"method": "bridge", "select": "demo"},
 }
 BY_TURNS = ("SFT→RL", "alternating")  # twice the steps: as many rollouts and demonstrations as the others
 ABLATIONS = {  # row -> settings, and the row whose step size it takes
-    "without the shadow": ({"meta": "no_shadow"}, "BRIDGE (paper)"),
-    "unrolled": ({"meta": "unrolled"}, "BRIDGE (paper)"),
-    "shadow reset every 10 steps": ({"shadow_reset": 10}, "BRIDGE (paper)"),
-    "selection by reward alone": ({"select": "reward"}, "BRIDGE + selection (ours)"),
-    "selection without w and shadow": ({"method": "mix", "select": "demo"}, "BRIDGE + selection (ours)"),
-    "SFT+RL, selection by reward alone": ({"method": "mix", "select": "reward"}, "BRIDGE + selection (ours)"),
-    "selection by token": ({"select": "token"}, "BRIDGE + selection (ours)"),
+    "without the shadow": ({"meta": "no_shadow"}, PAPER),
+    "unrolled": ({"meta": "unrolled"}, PAPER),
+    "shadow reset every 10 steps": ({"shadow_reset": 10}, PAPER),
+    "selection by reward alone": ({"select": "reward"}, OURS),
+    "selection without w and shadow": ({"method": "mix", "select": "demo"}, OURS),
+    "SFT+RL, selection by reward alone": ({"method": "mix", "select": "reward"}, OURS),
+    "selection by token": ({"select": "token"}, OURS),
 }
-NOISY = ("RL (GRPO)", "SFT→RL", "HPT", "BRIDGE (paper)", "BRIDGE + selection (ours)")
+NOISY = (RL, "SFT→RL", "HPT", PAPER, OURS)
 NOISE = (0.1, 0.2, 0.3)
-WEIGHED = ("SFT+RL", "BRIDGE (paper)", "BRIDGE + selection (ours)")
+WEIGHED = ("SFT+RL", PAPER, OURS)
 LAMBDAS, LAMBDA_SEEDS = (0.1, 0.3, 0.5, 0.7, 0.9), 3
 NO_PART = ("compare.py", "plot.py", "bench.py")  # files that no run depends on
-T95 = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-)  # Student's t, 1 to 9 degrees of freedom
+# Student's t for 1 to 9 degrees of freedom; beyond them the last: a little too wide.
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 # --- Running ----------------------------------------------------------------------------------------------
@@ -79,7 +71,6 @@ class Runner:
 
     def __init__(self, path: str, out: Path, workers: int, overrides: list[str]):
         self.path, self.out, self.workers, self.overrides = path, out, workers, overrides
-        self.seconds: list[float] = []
 
     def run(self, stage: str, jobs: list[dict]) -> list[dict]:
         """The results of all jobs, in their order. A job is a dictionary of settings."""
@@ -148,15 +139,14 @@ def read_run(out: Path) -> dict:
         ],
         "surrogate": [[m["step"], m["gain"]] for m in steps if "gain" in m],
         "kept": {
-            key: mean(m[key] for m in steps if key in m) for key in KEPT if any(key in m for m in steps)
+            key: mean(m[key] for m in steps if key in m)
+            for key in (f"kept_{kind}" for kind in KINDS)
+            if any(key in m for m in steps)
         },
         "norms": [m["norm_theta"] for m in steps],
         "seconds": [seconds[m["step"]] for m in steps],
         "peak_gib": found["peak_gib"],
     }
-
-
-KEPT = ("kept_right", "kept_wrong", "kept_far")
 
 
 def tune(runner: Runner, rows: dict[str, dict]) -> dict[str, dict[float, float]]:
@@ -204,7 +194,9 @@ def plan(rows: dict[str, dict], rates: dict[str, float], seeds: list[int]) -> li
     """All runs behind the tables: {"table", "row", "at" (its value there), "settings"}."""
     runs = []
 
-    def add(table: str, row: str, at: float | None, settings: dict, like: str, most: int = 99) -> None:
+    def add(
+        table: str, row: str, at: float | None, settings: dict, like: str, most: int | None = None
+    ) -> None:
         for seed in seeds[:most]:
             chosen = {"lr": rates[like], "lr_lora": rates[like], "seed": seed}
             runs.append({"table": table, "row": row, "at": at, "settings": {**settings, **chosen}})
@@ -246,7 +238,7 @@ def paired(runs: list[dict], others: list[dict], column: str = "mean") -> tuple[
 
 
 def shown(value: tuple[float, float], sign: str = "") -> str:
-    return f"{value[0]:{sign}.1f} ± {value[1]:.1f}"
+    return f"{value[0]:{sign}.1f}" + ("" if math.isnan(value[1]) else f" ± {value[1]:.1f}")
 
 
 def markdown(head: list[str], lines: Iterable[list[str]]) -> str:
@@ -264,7 +256,7 @@ def main_table(runs: list[dict], tests: list[str]) -> str:
     for row in ROWS:
         found = of(runs, "main", row)
         cells = [shown(interval(accuracy(run)[c] for run in found)) for c in columns]
-        for other in ("BRIDGE (paper)", "BRIDGE + selection (ours)"):
+        for other in (PAPER, OURS):
             cells.append("" if row == other else shown(paired(found, of(runs, "main", other)), "+"))
         lines.append([row, *cells])
     return markdown(["", *columns, "minus BRIDGE (paper)", "minus ours"], lines)
@@ -286,7 +278,7 @@ def stability_table(runs: list[dict]) -> str:
     for row in ROWS:
         found = of(runs, "main", row)
         drops = [100 * largest_drop([value for _, value, _ in run["validation"]]) for run in found]
-        spread = [stdev(run["norms"]) / (mean(run["norms"]) or 1.0) for run in found]
+        spread = [pstdev(run["norms"]) / (mean(run["norms"]) or 1.0) for run in found]
         deviation = stdev(accuracy(run)["mean"] for run in found) if len(found) > 1 else math.nan
         lines.append(
             [row, f"{deviation:.1f}", f"{mean(drops):.1f}", f"{max(drops):.1f}", f"{mean(spread):.2f}"]
@@ -300,19 +292,19 @@ def largest_drop(curve: list[float]) -> float:
 
 def cost_table(runs: list[dict], target: float = 0.6) -> str:
     """Seconds of a step, the ratio to RL's, memory, and training seconds until validation reaches the target.
-    All runs of one command shared the machine in the same way."""
-    rl = median(mean(run["seconds"]) for run in of(runs, "main", "RL (GRPO)"))
+    Wall-clock of runs that share the machine, row after row; bench.py measures ratios in turn."""
+    rl = median(mean(run["seconds"]) for run in of(runs, "main", RL))
     lines = []
     for row in ROWS:
         found = of(runs, "main", row)
         step = median(mean(run["seconds"]) for run in found)  # of both kinds, where a method takes turns
-        waits = sorted(waiting(run, target) for run in found)
-        reached = [w for w in waits if w < math.inf]
-        wait = (
-            f"{median(reached):.0f} s ({len(reached)} of {len(waits)})"
-            if reached
-            else f"never ({len(waits)})"
-        )
+        waits = [waiting(run, target) for run in found]
+        reached, middle = (
+            sum(w < math.inf for w in waits),
+            median(waits),
+        )  # of all seeds, also those that never do
+        wait = f"{middle:.0f} s" if middle < math.inf else "never"
+        wait += f" ({reached} of {len(waits)})"
         peak = max(run["peak_gib"] for run in found)
         lines.append([row, f"{1000 * step:.0f} ms", f"{step / rl:.2f}", f"{peak:.2f} GiB", wait])
     return markdown(["", "step", "of RL's", "memory", f"time to {100 * target:.0f} % validation"], lines)
@@ -338,16 +330,27 @@ def grid_table(
 
 
 def ablation_table(runs: list[dict]) -> str:
-    lines, paper = [], of(runs, "main", "BRIDGE (paper)")
-    for table, row in [("main", r) for r in WEIGHED[1:]] + [("ablations", r) for r in ABLATIONS]:
-        found = of(runs, table, row)
-        lines.append(
-            [row, shown(interval(accuracy(run)["mean"] for run in found)), shown(paired(found, paper), "+")]
-        )
-    lines.insert(1, ["without the meta objective (SFT+RL)", "", ""])
-    found = of(runs, "main", "SFT+RL")
-    lines[1][1:] = [shown(interval(accuracy(run)["mean"] for run in found)), shown(paired(found, paper), "+")]
+    paper = of(runs, "main", PAPER)
+    named = {
+        PAPER: paper,
+        "without the meta objective (SFT+RL)": of(runs, "main", "SFT+RL"),
+        OURS: of(runs, "main", OURS),
+        **{row: of(runs, "ablations", row) for row in ABLATIONS},
+    }
+    lines = []
+    for row, found in named.items():
+        against = "" if row == PAPER else shown(paired(found, paper), "+")
+        lines.append([row, shown(interval(accuracy(run)["mean"] for run in found)), against])
     return markdown(["", "mean", "minus BRIDGE (paper)"], lines)
+
+
+def kept_table(runs: list[dict]) -> str:
+    """Of the demonstrations' tokens, the share that selection by gain supervises, by kind."""
+    found = of(runs, "main", OURS)
+    cells = [
+        shown(interval(100 * run["kept"].get(f"kept_{kind}", math.nan) for run in found)) for kind in KINDS
+    ]
+    return markdown(["", *KINDS], [[OURS, *cells]])
 
 
 def tuning_table(tuned: dict[str, dict[float, float]]) -> str:
@@ -364,14 +367,19 @@ def tuning_table(tuned: dict[str, dict[float, float]]) -> str:
 def report(runs: list[dict], tuned: dict, config: Config, seeds: list[int]) -> str:
     tests = list(WORLDS[config.task].TESTS)
     parts = {
-        f"Accuracy, per cent: mean over {len(seeds)} seeds ± 95 % interval": main_table(runs, tests),
+        f"Accuracy (pass@1, sampled), per cent: mean over {len(seeds)} seeds ± 95 % interval": main_table(
+            runs, tests
+        ),
         "pass@k, mean of the columns": pass_table(runs, tests),
-        "Rewards flipped with probability p": grid_table(runs, "noise", NOISY, NOISE, "0"),
+        "Rewards flipped with probability p, at the step size of p = 0": grid_table(
+            runs, "noise", NOISY, NOISE, "0"
+        ),
         f"λ, {min(len(seeds), LAMBDA_SEEDS)} seeds": grid_table(runs, "lambda", WEIGHED, LAMBDAS, ""),
-        "Ablations": ablation_table(runs),
+        "Ablations, at the step size of the row they vary": ablation_table(runs),
+        "Share of the demonstrations' tokens that are kept, per cent": kept_table(runs),
         "Stability": stability_table(runs),
         "Cost": cost_table(runs),
-        "Step sizes: final validation accuracy, per cent": tuning_table(tuned),
+        "Step sizes: final greedy validation accuracy, per cent": tuning_table(tuned),
     }
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts.items()) + "\n"
 

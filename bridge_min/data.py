@@ -79,7 +79,7 @@ def roll_out(
     if config.normaliser == "sequence":
         rollouts.weights = sequence_weights(rollouts.mask)
     metrics = {
-        "reward": rewards.mean(),
+        "reward": rewards.mean(),  # the true one, where training sees rollouts.rewards
         "finished": rollouts.finished.float().mean(),
         "length": rollouts.mask.sum() / rows,
         "mixed": (rollouts.advantages != 0).float().mean(),
@@ -93,7 +93,7 @@ def flipped(config: Config, step: int, purpose: str, rewards: Tensor) -> Tensor:
     return torch.where(chance < config.reward_flip, 1 - rewards, rewards)
 
 
-def reference_logprobs(config: Config, logprobs: LogProbs, base: Params, rollouts: Rollouts) -> torch.Tensor:
+def reference_logprobs(config: Config, logprobs: LogProbs, base: Params, rollouts: Rollouts) -> Tensor:
     """The frozen base's log-probs of the rollouts, (N, T), a few rows at a time."""
     with torch.no_grad():
         parts = rollouts.tokens.split(config.micro_batch)

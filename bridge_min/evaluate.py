@@ -9,8 +9,8 @@ import torch
 from .config import Config, generator
 from .data import encode, reward
 from .model import GPT, Params
+from .problem import Problem
 from .rollout import sample, texts
-from .tasks import Problem
 
 ROWS = 512  # responses sampled at once
 

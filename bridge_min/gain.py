@@ -1,7 +1,7 @@
 """Selection by gain: supervise what helps the reward, leave out what costs it. Ours to add, not the paper's.
 
 A demonstration's gain is measured twice. At its own prompt, by rewards: imitating it can add what its reward
-has over the mean of the policy's responses, and nothing where the policy succeeds (`added_reward`).
+has over the mean of the policy's responses, less the more often the policy succeeds (`added_reward`).
 Everywhere else, by gradients: to first order, what its token t adds to the reward of a joint step over an
 RL-only step is alpha (1 - lam) <grad_theta J_RL, grad_theta log pi(token)>. All of these inner products, for
 every token of every demonstration, are one Jacobian-vector product (`token_gains`). Relatives: learning to
@@ -38,8 +38,9 @@ def token_gains(
 
 def added_reward(rewards: Tensor, groups: Tensor) -> Tensor:
     """What imitating each demonstration can add to the reward at its prompt, (N,): its own reward, rewards
-    (N,), over the mean of its prompt's group, groups (P, G), P >= N; not below 0. Flipped with probability p,
-    the expectation of the difference shrinks by 1 - 2p and is not shifted."""
+    (N,), over the mean of its prompt's group, groups (P, G), P >= N; not below 0. Where rewards are flipped
+    with probability p the expected difference shrinks by 1 - 2p, unshifted; what the clamp leaves of it is
+    then above 0 for a useless demonstration too."""
     return (rewards - groups[: len(rewards)].mean(1)).clamp(min=0)
 
 
@@ -71,7 +72,7 @@ def worth(gains: Tensor, demos: Demos, memory: Params) -> Tensor:
     """By how much each demonstration's remembered gain is above the average of all seen so far, (N,).
 
     A demonstration's gain is that of its weakest token, in units of the step's mean, since the length of the
-    policy gradient differs from step to step. memory changes in place.
+    policy gradient differs from step to step; a step without any counts as average. memory changes in place.
     """
     weakest = gains.masked_fill(~demos.mask, torch.inf).amin(1)  # (N,)
     memory["gain"][demos.index] += weakest / weakest.abs().mean().clamp(min=1e-30)

@@ -15,9 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
-from .compare import NOISE, NOISY, ROWS, accuracy, interval, of
+from .compare import NOISE, NOISY, OURS, PAPER, RL, ROWS, accuracy, interval, of
 
-PAPER, OURS, RL = "BRIDGE (paper)", "BRIDGE + selection (ours)", "RL (GRPO)"
 # Told apart by the colour-blind too; dark enough for their own labels. Markers repeat what colours say.
 COLOURS = {PAPER: "#0067a8", OURS: "#c24a00", RL: "#1f2328", "SFT→RL": "#a3457c", "HPT": "#00785a"}
 MARKERS = {PAPER: "o", OURS: "D", RL: "s", "SFT→RL": "^", "HPT": "v"}

@@ -83,5 +83,6 @@ def pretrain(settings: SimpleNamespace, task: Task, tokenizer: tiktoken.Encoding
             print(f"base: step {step + 1}  loss {loss:.3f}  solves {solved:.3f} of validation  {spent:.0f} s")
             if solved >= settings.base_target:
                 return theta
-    print(f"base: base_target = {settings.base_target} was not reached in base_steps = {settings.base_steps}")
+    if settings.base_target < 1:
+        print(f"base: {settings.base_target} was not reached in base_steps = {settings.base_steps}")
     return theta

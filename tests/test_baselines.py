@@ -10,7 +10,7 @@ import torch
 from conftest import assert_gradient, gap, size, table_policy
 from naive import naive_j_rl, naive_j_sft, naive_logp
 
-from bridge_min.baselines import METHODS, join_groups, needs
+from bridge_min.baselines import METHODS, join_groups, needs, stage
 from bridge_min.config import CHOICES, Config
 from bridge_min.losses import sequence_weights
 
@@ -273,3 +273,11 @@ def test_micro_batches_order_and_padding_change_nothing(world, method):
             for player in found:
                 assert gap(found[player], expected[player]) < 1e-12
         assert size(expected["theta"]) > 1e-3
+
+
+def test_each_stage_of_the_cold_start_has_a_schedule_of_its_own():
+    config = Config(method="two_stage", steps=10, cold_start=0.4)
+    assert [stage(config, step) for step in range(10)] == [(k, 4) for k in range(4)] + [
+        (k, 6) for k in range(6)
+    ]
+    assert [stage(replace(config, method="mix"), step) for step in (0, 9)] == [(0, 10), (9, 10)]

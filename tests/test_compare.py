@@ -17,6 +17,7 @@ import pytest
 from recompute import recompute
 
 from bridge_min import compare, plot
+from bridge_min.baselines import needs
 from bridge_min.compare import (
     ABLATIONS,
     FIRST_SEED,
@@ -44,6 +45,7 @@ from bridge_min.compare import (
 from bridge_min.config import CHOICES, ConfigError, load_config
 
 ARITH = str(Path(__file__).parents[1] / "tiny_configs/arith.py")
+PLANNED = compare.rows_of(load_config(ARITH))
 PAPER, OURS = "BRIDGE (paper)", "BRIDGE + selection (ours)"
 SUITES = ("math", "hard", "code", "science")
 SEEDS = list(range(FIRST_SEED, FIRST_SEED + 5))
@@ -85,7 +87,7 @@ def made_up_raw(seeds=SEEDS, seed=0):
     base = [
         {"table": "base", "row": "base", "at": None, "settings": {"seed": s, "method": "sft"}} for s in seeds
     ]
-    runs = [made_up(planned, draw) for planned in base + plan(RATES, seeds)]
+    runs = [made_up(planned, draw) for planned in base + plan(PLANNED, RATES, seeds)]
     tuned = {row: {lr: draw.random() for lr in GRID} for row in ROWS}
     return {"config": {"task": "arith"}, "seeds": list(seeds), "tuned": tuned, "runs": runs}
 
@@ -238,23 +240,23 @@ def test_every_method_is_a_row():
 
 
 def test_plan_has_every_cell_with_every_seed_once():
-    cells = Counter((run["table"], run["row"], run["at"]) for run in plan(RATES, SEEDS))
+    cells = Counter((run["table"], run["row"], run["at"]) for run in plan(PLANNED, RATES, SEEDS))
     expected = {("main", row, None): 5 for row in ROWS} | {("ablations", row, None): 5 for row in ABLATIONS}
     expected |= {("noise", row, p): 5 for row in NOISY for p in NOISE}
     expected |= {("lambda", row, lam): LAMBDA_SEEDS for row in WEIGHED for lam in LAMBDAS}
     assert cells == expected
     for table, row, at in cells:
-        seeds = [run["settings"]["seed"] for run in of(plan(RATES, SEEDS), table, row, at)]
+        seeds = [run["settings"]["seed"] for run in of(plan(PLANNED, RATES, SEEDS), table, row, at)]
         assert seeds == SEEDS[: len(seeds)]
 
 
 def test_plan_takes_each_row_s_own_step_size_and_its_settings():
-    for run in plan(RATES, SEEDS):
+    for run in plan(PLANNED, RATES, SEEDS):
         settings, row = run["settings"], run["row"]
         changes, like = ABLATIONS.get(row, ({}, row))
         assert settings["lr"] == settings["lr_lora"] == RATES[like]
         assert settings["table"] == "trained"
-        assert ({**ROWS[like], **changes}).items() <= settings.items()
+        assert ({**PLANNED[like], **changes}).items() <= settings.items()
         assert settings.get("reward_flip", 0) == (run["at"] if run["table"] == "noise" else 0)
         assert ("lam" in settings) == (run["table"] == "lambda") and settings.get("lam", run["at"]) == run[
             "at"
@@ -262,7 +264,7 @@ def test_plan_takes_each_row_s_own_step_size_and_its_settings():
 
 
 def test_plan_is_valid_and_different_runs_have_different_folders(tmp_path):
-    runner, planned = Runner(ARITH, tmp_path, 1, []), plan(RATES, SEEDS[:1])
+    runner, planned = Runner(ARITH, tmp_path, 1, []), plan(PLANNED, RATES, SEEDS[:1])
     configs = [runner.config(run["settings"]) for run in planned]
     assert len({config.out for config in configs}) == len(planned)
     for run, config in zip(planned, configs, strict=True):
@@ -466,3 +468,13 @@ def test_one_table_is_of_one_code(tmp_path):
     (tmp_path / "code.json").write_text(json.dumps({**code, "gain.py": "other"}))
     with pytest.raises(ConfigError, match=r"other code \(gain.py\)"):
         compare.same_code(tmp_path)
+
+
+def test_methods_that_take_turns_get_as_many_rollouts_and_demonstrations_as_the_others():
+    drawn = {}
+    for row, settings in PLANNED.items():
+        config = load_config(ARITH, [f"--{key}={value}" for key, value in settings.items()])
+        steps = [needs(config, step) for step in range(config.steps)]
+        drawn[row] = (sum(demos for demos, _ in steps), sum(rollouts for _, rollouts in steps))
+    assert drawn.pop("SFT") == (100, 0) and drawn.pop("RL (GRPO)") == (0, 100)
+    assert set(drawn.values()) == {(100, 100)}

@@ -254,3 +254,16 @@ def test_selection_does_not_depend_on_order_or_micro_batches(world, select):
         for player in found:
             assert gap(found[player], expected[player]) < 1e-12
     assert size(expected["theta"]) > 1e-3
+
+
+def test_selection_by_reward_alone_weighs_by_what_can_be_added(world):
+    """The demonstrations' terms weigh max(0, own reward - mean of the group), whatever their gradients say."""
+    groups = world.rollouts.rewards.view(-1, world.config.group)
+    added = [
+        max(0.0, float(r) - float(group.mean()))
+        for r, group in zip(world.demos.rewards, groups, strict=False)
+    ]
+    assert 0 < sum(a > 0 for a in added)
+    found = mix(world.step(select="reward"), world.players)[0]["theta"]
+    world.demos.weights = world.demos.weights * torch.tensor(added, dtype=torch.float64)[:, None]
+    assert gap(found, mix(world.step(select="none"), world.players)[0]["theta"]) < 1e-12
