@@ -6,7 +6,6 @@ threads = 1
 
 # The world: who lies, from what each says of the next; of 300 demonstrations half are sound.
 task = "logic"
-test_problems = 300
 wrong_demos = 0.2
 far_demos = 0.3
 
@@ -18,19 +17,19 @@ model = {
     "num_key_value_heads": 4,
     "rope_theta": 50.0,
 }
-base_steps = 1200
+base_steps = 600
 base_target = 0.35
-base_batch = 32
+base_batch = 64
 base_lr = 5e-3
-worked_share = 0.45
-direct_share = 0.2
+worked_share = 0.5
+direct_share = 0.3
 
 # Post-training
 method = "bridge"
 steps = 100
-prompts = 8
-demos_per_step = 8
-max_new = 90
+prompts = 16
+demos_per_step = 16
+max_new = 72
 lr = 3e-4
 lr_lora = 3e-4
 lam = 0.8
