@@ -212,6 +212,13 @@ def test_every_method_and_option_runs(folder, unbroken, options):
     assert all(math.isfinite(value) for line in metrics for value in line.values())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_on_knights_and_knaves(folder, method):
+    options = ["--task=logic", "--base_steps=20", "--max_new=40", "--steps=2", "--table=none"]
+    code, _, error = run(folder, f"logic-{method}", f"--method={method}", *options)
+    assert code == 0, error
+
+
 def test_the_rows_of_the_table_can_be_chosen(folder, unbroken):
     for table, rows in (("none", []), ("trained", ["trained by grpo"]), ("all", ["base", "trained by grpo"])):
         options = ["--steps=1", "--method=grpo", f"--table={table}", "--test_problems=6"]
