@@ -57,7 +57,7 @@ ABLATIONS = {  # row -> settings, and the row whose step size it takes
 NOISY = (RL, "HPT", PAPER, OURS)
 NOISE = (0.1, 0.2, 0.3)
 WEIGHED = ("SFT+RL", PAPER, OURS)
-LAMBDAS, LAMBDA_SEEDS = (0.1, 0.3, 0.5, 0.7, 0.9), 2
+LAMBDAS, LAMBDA_SEEDS = (0.1, 0.5, 0.9), 2
 NO_PART = ("compare.py", "plot.py", "bench.py")  # files that no run depends on
 # Student's t for 1 to 9 degrees of freedom; beyond them the last: a little too wide.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
