@@ -279,10 +279,8 @@ def stability_table(runs: list[dict]) -> str:
         found = of(runs, "main", row)
         drops = [100 * largest_drop([value for _, value, _ in run["validation"]]) for run in found]
         spread = [pstdev(run["norms"]) / (mean(run["norms"]) or 1.0) for run in found]
-        deviation = stdev(accuracy(run)["mean"] for run in found) if len(found) > 1 else math.nan
-        lines.append(
-            [row, f"{deviation:.1f}", f"{mean(drops):.1f}", f"{max(drops):.1f}", f"{mean(spread):.2f}"]
-        )
+        deviation = f"{stdev(accuracy(run)['mean'] for run in found):.1f}" if len(found) > 1 else ""
+        lines.append([row, deviation, f"{mean(drops):.1f}", f"{max(drops):.1f}", f"{mean(spread):.2f}"])
     return markdown(["", "deviation over seeds", "largest drop, mean", "worst", "norm spread"], lines)
 
 
@@ -346,10 +344,14 @@ def ablation_table(runs: list[dict]) -> str:
 
 def kept_table(runs: list[dict]) -> str:
     """Of the demonstrations' tokens, the share that selection by gain supervises, by kind."""
-    found = of(runs, "main", OURS)
-    cells = [
-        shown(interval(100 * run["kept"].get(f"kept_{kind}", math.nan) for run in found)) for kind in KINDS
-    ]
+    cells = []
+    for kind in KINDS:
+        shares = [
+            100 * run["kept"][f"kept_{kind}"]
+            for run in of(runs, "main", OURS)
+            if f"kept_{kind}" in run["kept"]
+        ]
+        cells.append(shown(interval(shares)) if shares else "")
     return markdown(["", *KINDS], [[OURS, *cells]])
 
 

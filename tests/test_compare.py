@@ -75,7 +75,7 @@ def made_up(planned, draw, steps=20):
             [step, draw.random(), draw.random() if has_shadow else None] for step in range(0, steps + 1, 5)
         ],
         "surrogate": [[step, draw.gauss(0, 0.01)] for step in range(1, steps + 1)] if has_shadow else [],
-        "kept": {},
+        "kept": {"kept_right": draw.random(), "kept_far": draw.random()} if "select" in settings else {},
         "norms": [draw.uniform(0.1, 0.5) for _ in range(steps)],
         "seconds": [draw.uniform(0.1, 0.2) for _ in range(steps)],
         "peak_gib": draw.uniform(0.3, 0.5),
@@ -384,12 +384,14 @@ def test_tables_have_every_row_and_the_numbers_of_the_runs(raw):
     assert set(rows_of(text, "Rewards flipped")) == set(NOISY) and set(rows_of(text, "λ")) == set(WEIGHED)
     ablations = rows_of(text, "Ablations")
     assert {PAPER, OURS, *ABLATIONS} <= set(ablations) and any("SFT+RL" in row for row in ablations)
-    assert ablations[PAPER][1] == "+0.0 ± 0.0"
+    assert ablations[PAPER][1] == "" and all(" ± " in ablations[row][1] for row in ablations if row != PAPER)
+    kept = rows_of(text, "Share of")[OURS]
+    assert " ± " in kept[0] and kept[1] == "" and " ± " in kept[2]  # no wrong ones among the made-up ones
 
 
 def test_one_seed_is_enough_for_tables_and_pictures():
     raw = made_up_raw(SEEDS[:1])
-    assert "nan" in report(raw["runs"], raw["tuned"], load_config(ARITH), SEEDS[:1])
+    assert "nan" not in report(raw["runs"], raw["tuned"], load_config(ARITH), SEEDS[:1])
     pytest.importorskip("matplotlib")
     assert set(plot.draw(raw)) == {"curves", "gain", "noise"}
 
