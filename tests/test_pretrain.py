@@ -56,7 +56,7 @@ def test_every_setting_that_makes_the_base_is_in_its_name(key):
 def test_the_held_out_problems_the_code_and_torch_are_too(monkeypatch):
     name = folder(CONFIG)
     assert folder(CONFIG, load_task(replace(CONFIG, val_problems=31))) != name
-    later = {"lr": 0.5, "method": "hpt", "micro_batch": 7, "reward_flip": 0.3, "select": "demo", "lam": 0.1}
+    later = {"lr": 0.5, "method": "mix", "micro_batch": 7, "reward_flip": 0.3, "select": "demo", "lam": 0.1}
     other = replace(CONFIG, wrong_demos=0.5, far_demos=0.1, group=3, cold_start=0.1, out="out/b", **later)
     assert folder(other, load_task(other)) == name
     monkeypatch.setattr(torch, "__version__", "0.0")
