@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
-from .compare import NOISE, NOISY, OURS, PAPER, RL, ROWS, accuracy, interval, of
+from .compare import NOISY, OURS, PAPER, RL, ROWS, accuracy, interval, of
 
 # Told apart by the colour-blind too; dark enough for their own labels. Markers repeat what colours say.
 COLOURS = {PAPER: "#0067a8", OURS: "#c24a00", RL: "#1f2328", "SFT→RL": "#a3457c", "HPT": "#00785a"}
@@ -124,15 +124,17 @@ def gains(top, bottom, runs: list[dict], seeds: int) -> None:
 
 
 def noise(axes, runs: list[dict], seeds: int) -> None:
-    ends = {}
+    ends, chances = {}, sorted({run["at"] for run in runs if run["table"] == "noise"})
     for shift, row in enumerate(NOISY):
-        cells = [of(runs, "main", row), *(of(runs, "noise", row, p) for p in NOISE)]
+        cells = [of(runs, "main", row), *(of(runs, "noise", row, p) for p in chances)]
         y, half = zip(*(interval(accuracy(run)["mean"] for run in cell) for cell in cells), strict=True)
-        x = [p + 0.004 * (shift - len(NOISY) // 2) for p in (0.0, *NOISE)]  # so that bars stand side by side
+        x = [
+            p + 0.004 * (shift - len(NOISY) // 2) for p in (0.0, *chances)
+        ]  # so that bars stand side by side
         axes.errorbar(x, y, half, color=COLOURS[row], marker=MARKERS[row], markersize=5, elinewidth=1)
         ends[row] = x[-1], y[-1], COLOURS[row]
-    axes.set_xlim(-0.015, NOISE[-1] + 0.015)
-    axes.set_xticks((0, *NOISE))
+    axes.set_xlim(-0.015, chances[-1] + 0.015)
+    axes.set_xticks((0, *chances))
     axes.set(xlabel="share p of the training rewards that is flipped", ylabel="test accuracy (pass@1), %")
     axes.set_title(f"Mean of the test suites over {seeds} seeds; bars: 95 % interval")
     label(axes, ends, gap=0.055)
