@@ -39,8 +39,10 @@ def over_seeds(curves: list[list[tuple[float, float]]]) -> tuple[list, list, lis
     return [x for x, _ in curves[0]], [m for m, _ in middle], [half for _, half in middle]
 
 
-def validation(run: dict) -> list[tuple[int, float]]:
-    return [(step, 100 * value) for step, value, _ in run["validation"]]
+def validation(run: dict) -> list[tuple[float, float]]:
+    """Against the share of the run's steps, as methods that take turns have twice as many."""
+    last = run["validation"][-1][0]
+    return [(100 * step / last, 100 * value) for step, value, _ in run["validation"]]
 
 
 def true_gain(run: dict) -> list[tuple[int, float]]:
@@ -102,9 +104,9 @@ def curves(axes, runs: list[dict], seeds: int) -> None:
     for row in (RL, rival, PAPER, OURS):
         colour = COLOURS.get(row, OTHER)
         ends[row] = line(axes, row, [validation(run) for run in of(runs, "main", row)], colour)
-    axes.set_xlim(0, x[-1])
+    axes.set_xlim(0, 100)
     axes.set_ylim(max(0, axes.get_ylim()[0]), min(100, axes.get_ylim()[1]))
-    axes.set(xlabel="training step", ylabel="greedy validation accuracy, %")
+    axes.set(xlabel="share of the training steps, %", ylabel="greedy validation accuracy, %")
     axes.set_title(f"Mean over {seeds} seeds; bands: 95 % interval; bold: BRIDGE, RL, best other rival")
     label(axes, ends)
 
