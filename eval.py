@@ -3,9 +3,11 @@
     python eval.py out/arith                               # all test suites, greedy and sampled
     python eval.py out/arith --splits=val,code --samples=32
     python eval.py out/base-0123456789ab --config=tiny_configs/arith.py --chain=7,8
+    python eval.py models/qwen2.5-3b --config=tiny_configs/qwen2_5_3b_math.py --splits=math500,amc23
 
-The folder holds model.safetensors and config.json. The task's settings come from run.json there or from
---config, and any --key=value goes over them.
+The folder holds model.safetensors, or several, and config.json; where that is a checkpoint, no toy, also
+tokenizer.json. The task's settings come from run.json there or from --config, and any --key=value goes over
+them. With several splits a second table has a column for each, and the mean.
 """
 
 import sys
@@ -13,13 +15,13 @@ from pathlib import Path
 
 import torch
 
-from bridge_min.checkpoint import CheckpointError, load_model
+from bridge_min.checkpoint import CheckpointError
 from bridge_min.config import ConfigError, load_config, require
 from bridge_min.data import check_fit
-from bridge_min.evaluate import score, table
-from bridge_min.model import build
+from bridge_min.evaluate import across, score, table
+from bridge_min.pretrained import load_pretrained, read_config
 from bridge_min.tasks import load_task
-from bridge_min.tokenizer import byte_tokenizer
+from bridge_min.tokenizer import TokenizerError, byte_tokenizer, load_tokenizer
 
 
 def main(folder: Path, options: dict[str, str]) -> None:
@@ -28,18 +30,24 @@ def main(folder: Path, options: dict[str, str]) -> None:
     settings = options.pop("config", own)
     require(bool(settings), f"{folder} has no run.json: say which task by --config=")
     config = load_config(settings, [f"--{key}={value}" for key, value in options.items()])
+    require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
     torch.set_num_threads(config.threads)
-    model_config, theta = load_model(folder)
-    task, tokenizer, scores = load_task(config), byte_tokenizer(), {}
-    check_fit(config, model_config, tokenizer, task)
+    task, toy = load_task(config), not config.base and not (folder / "tokenizer.json").exists()
     known = {"train": task.train, "val": task.val, **task.tests}
-    for split in splits.split(",") if splits else task.tests:
+    chosen = splits.split(",") if splits else list(task.tests)
+    for split in chosen:
         require(split in known, f"--splits: {split!r} is not one of {', '.join(known)}")
-        problems = known[split]
-        scores[f"{split}, {len(problems)} problems"] = score(
-            config, build(model_config), theta, tokenizer, problems
-        )
-    print(table(scores))
+    require(bool(chosen), f"there is no test suite: choose by --splits= from {', '.join(known)}")
+    tokenizer = byte_tokenizer() if toy else load_tokenizer(folder, config.end)
+    check_fit(config, read_config(folder), tokenizer, task)
+    model, theta = load_pretrained(folder, getattr(torch, config.dtype), config.device)
+    scores = {}
+    for split in chosen:
+        print(f"{split}, {len(known[split])} problems", file=sys.stderr)
+        scores[split] = score(config, model, theta, tokenizer, known[split])
+    print(table({f"{split}, {len(known[split])} problems": scores[split] for split in scores}))
+    if len(scores) > 1:
+        print(f"\n{across(scores)}")
 
 
 if __name__ == "__main__":
@@ -53,5 +61,5 @@ if __name__ == "__main__":
             )
         pairs = [argument.removeprefix("--").partition("=") for argument in sys.argv[2:]]
         main(Path(sys.argv[1]), {key: value for key, _, value in pairs})
-    except (ConfigError, CheckpointError, FloatingPointError) as error:
+    except (ConfigError, CheckpointError, TokenizerError, FloatingPointError) as error:
         sys.exit(f"error: {error}")

@@ -10,44 +10,53 @@ Read on in bridge_min/bridge.py, where the update is.
 
 import json
 import math
-import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import tiktoken
 import torch
 
+from bridge_min.adapter import load_adapter, save_adapter
 from bridge_min.baselines import METHODS, needs, stage
 from bridge_min.bridge import Players, Step, acting, adamw, ascend, policy_logprobs, schedule
-from bridge_min.checkpoint import CheckpointError, load_run, save_model, save_run, write
-from bridge_min.config import Config, ConfigError, generator, load_config
-from bridge_min.data import check_fit, choose, demonstrate, reference_logprobs, roll_out
+from bridge_min.checkpoint import CheckpointError, load_run, save_run, write
+from bridge_min.config import Config, ConfigError, ModelConfig, generator, load_config
+from bridge_min.data import check_fit, choose, demonstrate, longest_rows, reference_logprobs, roll_out
 from bridge_min.evaluate import answer_problems, score, table
 from bridge_min.gain import new_memory
 from bridge_min.log import RunLog, open_folder
 from bridge_min.lora import init_lora
+from bridge_min.memory import listed, peak, predict
 from bridge_min.model import GPT, Params, build
-from bridge_min.pretrain import base_model
+from bridge_min.pretrain import base_model, network
+from bridge_min.pretrained import save_pretrained
 from bridge_min.problem import Problem
-from bridge_min.tasks import load_task
-from bridge_min.tokenizer import byte_tokenizer
+from bridge_min.tasks import Task, load_task
+from bridge_min.tokenizer import Tokenizer, TokenizerError, byte_tokenizer, load_tokenizer
+
+SHOWN = 300  # characters of a prompt's end and of a response, in the log
 
 
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
     torch.set_num_threads(config.threads)
-    task, tokenizer = load_task(config), byte_tokenizer()
-    check_fit(config, config.model, tokenizer, task)
-    start(config, dict(build(config.model).named_parameters()))  # a target that names nothing is refused here
+    task, shape = load_task(config), network(config)
+    tokenizer = load_tokenizer(Path(config.base), config.end) if config.base else byte_tokenizer()
+    check_fit(config, shape, tokenizer, task)
+    start(config, shape, dict(build(shape).named_parameters()))  # targets that name nothing are refused here
+    predicted = predict(config, shape, longest_rows(config, tokenizer, task))
+    print(f"memory: {sum(predicted.values()):.2f} GiB predicted: {listed(predicted)}")
     out = open_folder(config, resume, overwrite)
     model, base = base_model(config, task, tokenizer)
-    logprobs = partial(policy_logprobs, model, config.lora_scale)
+    logprobs = partial(policy_logprobs, model, config)
 
-    players = start(config, base)
+    players = start(config, shape, base)
+    reference = {name: value.clone() for name, value in base.items()} if config.kl else None
+    del base  # it is theta now; the table at the end loads it again
+    source = Path(config.base) if config.base else None  # of the tokenizer's files
     optimizers = {name: adamw(params, config.weight_decay) for name, params in players.items()}
     memory = new_memory(config.demos) if config.select == "demo" else {}
     state = {**players, "memory": memory}
@@ -67,7 +76,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
             problems = [task.train[i] for i in tried]
             rollouts, metrics = roll_out(config, step, model, acting(config, players), problems, tokenizer)
             if config.kl:
-                rollouts.ref_logp = reference_logprobs(config, logprobs, base, rollouts)
+                rollouts.ref_logp = reference_logprobs(config, logprobs, reference, rollouts)
         sampled = time.perf_counter()
 
         seen = Step(config, logprobs, demos, rollouts, step, memory)
@@ -89,22 +98,29 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
             validate(config, model, tokenizer, players, task.val, log, done)
         if done % config.save_every == 0 or done == config.steps or interrupted:
             log.sync()
-            save_model(out, acting(config, players), model.config)
+            save_pretrained(out, acting(config, players), shape, source)
             save_run(checkpoint, done, config, state, optimizers)
         if interrupted:
             sys.exit(f"interrupted: saved after step {done} in {out}; go on with --resume")
 
-    finish(config, model, tokenizer, base, players, task.tests, out)
+    if "w" in players:  # what acts is theta + w, as PEFT has it
+        save_pretrained(out / "student", players["theta"], shape, source)
+        save_adapter(out / "adapter", players["w"], players["theta"], config.lora_scale, shape, "../student")
+    finish(config, model, tokenizer, task, players, sum(predicted.values()), out)
 
 
-def start(config: Config, base: Params) -> Players:
-    """Everyone at the base: theta, and for BRIDGE the shadow theta_hat and w with B = 0."""
-    players = {"theta": {name: value.clone() for name, value in base.items()}}
+def start(config: Config, shape: ModelConfig, base: Params) -> Players:
+    """Everyone at the base: theta, which is the base itself from now on, and for BRIDGE the shadow theta_hat,
+    and w with B = 0 or from a file."""
+    players = {"theta": base}
     if config.method == "bridge":
         if config.meta != "no_shadow":
             players["theta_hat"] = {name: value.clone() for name, value in base.items()}
-        random_numbers = generator(config.seed, 0, "lora")
-        players["w"] = init_lora(base, config.lora_targets, config.lora_rank, random_numbers)
+        if config.adapter:
+            players["w"] = load_adapter(Path(config.adapter), base, config.lora_scale, shape)
+        else:
+            random_numbers = generator(config.seed, 0, "lora")
+            players["w"] = init_lora(base, config.lora_targets, config.lora_rank, random_numbers)
     return players
 
 
@@ -124,7 +140,7 @@ def gradient_norms(directions: Players, step: int, checkpoint: Path) -> dict[str
 def validate(
     config: Config,
     model: GPT,
-    tokenizer: tiktoken.Encoding,
+    tokenizer: Tokenizer,
     players: Players,
     problems: list[Problem],
     log: RunLog,
@@ -141,34 +157,37 @@ def validate(
     log.write("metrics.jsonl", step=done, **accuracy)
     print(f"validation at step {done}:", "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
     for problem, response, (right,) in list(zip(problems, responses, rewards, strict=True))[:3]:
-        print(f"    {'right' if right else 'wrong'}:  {problem.prompt.strip()}  ->  {response!r}")
+        asked = problem.prompt.strip()[-SHOWN:]
+        print(f"    {'right' if right else 'wrong'}:  {asked}  ->  {response[:SHOWN]!r}")
 
 
 def finish(
     config: Config,
     model: GPT,
-    tokenizer: tiktoken.Encoding,
-    base: Params,
+    tokenizer: Tokenizer,
+    task: Task,
     players: Players,
-    tests: dict[str, list[Problem]],
+    predicted: float,
     out: Path,
 ) -> None:
     """The table on the test suites, and results.json with the same."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    rows = {}
+    used, tests = peak(config.device), task.tests
+    print(f"memory at its peak, in training: {used:.2f} GiB; {predicted:.2f} GiB were predicted")
+    rows: dict[str, Callable[[], Params]] = {}
     if config.table == "all":
-        rows["base"] = base
+        rows["base"] = lambda: acting(config, {"theta": base_model(config, task, tokenizer)[1]})
         if "theta_hat" in players:
-            rows["shadow (theta_hat, w)"] = acting(config, players, "theta_hat")
+            rows["shadow (theta_hat, w)"] = lambda: acting(config, players, "theta_hat")
     if config.table != "none":
-        rows[f"trained by {config.method}"] = acting(config, players)
+        rows[f"trained by {config.method}"] = lambda: acting(config, players)
     results = {}
-    for name, params in rows.items():
+    for name, row in rows.items():
+        params = row()  # only now: with the others it would not fit
         scores = {suite: score(config, model, params, tokenizer, tests[suite]) for suite in tests}
         print(f"\n{name}, {config.test_problems} problems a row, per cent\n{table(scores)}")
         results[name] = {suite: asdict(s) for suite, s in scores.items()}
-    write(out / "results.json", json.dumps({"scores": results, "peak_gib": peak}, indent=2).encode())
-    print(f"\nThe model is in {out}; memory at its peak, in training, {peak:.2f} GiB")
+    write(out / "results.json", json.dumps({"scores": results, "peak_gib": used}, indent=2).encode())
+    print(f"\nThe model is in {out}")
 
 
 def catch_interrupt() -> list[int]:
@@ -191,7 +210,7 @@ def cli(arguments: Sequence[str]) -> None:
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
         train(load_config(rest[0], rest[1:]), "--resume" in arguments, "--overwrite" in arguments)
-    except (ConfigError, CheckpointError, FloatingPointError) as error:
+    except (ConfigError, CheckpointError, TokenizerError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped at once: what was saved is kept; go on with --resume")

@@ -18,14 +18,14 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vjp
+from torch.func import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .config import Config
 from .gain import added_reward, select_by_gain, token_gains
 from .lora import merge
 from .losses import grpo_loss, sft_loss, token_logprobs
-from .model import GPT, Params
+from .model import GPT, Params, head_name, hidden_states
 from .rollout import Demos, Rollouts
 
 Stats = dict[str, Tensor]
@@ -49,11 +49,14 @@ class Step:
 
 
 def policy_logprobs(
-    model: GPT, scale: float, theta: Params, w: Params | None, tokens: Tensor, temperature: float = 1.0
+    model: GPT, config: Config, theta: Params, w: Params | None, tokens: Tensor, temperature: float = 1.0
 ) -> Tensor:
-    """log pi_{theta + w} of each token given those before it, (N, T)."""
-    logits = functional_call(model, merge(theta, w, scale), (tokens,))  # (N, T, vocab)
-    return token_logprobs(logits, tokens, temperature)
+    """log pi_{theta + w} of each token given those before it, (N, T) in CPU memory, as the tokens are."""
+    # torch.func's derivatives of derivatives know no checkpointing: then all logits exist at once.
+    at_once = tokens.numel() if config.meta == "unrolled" else config.logit_tokens
+    params, tokens = acting_params(config, theta, w), tokens.to(config.device)
+    hidden = hidden_states(model, params, tokens, config.recompute)  # (N, T, C)
+    return token_logprobs(hidden, params[head_name(model.config)], tokens, temperature, at_once).cpu()
 
 
 def j_sft(s: Step, demos: Demos | None = None, phi: Callable[[Tensor], Tensor] | None = None) -> list[Term]:
@@ -95,20 +98,19 @@ def weighted(*parts: tuple[float, list[Term]]) -> Objective:
 
 def gradients(objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
     """grad_theta and grad_w of the objective from the same backward passes, one micro-batch in memory at a
-    time; and the terms' statistics, summed. By `vjp` without grad mode: `grad` would record the backward pass
-    as well, for a second derivative that nobody takes here."""
-    g_theta = {name: torch.zeros_like(value) for name, value in theta.items()}
-    g_w = {name: torch.zeros_like(value) for name, value in w.items()}
+    time; and the terms' statistics, summed. By plain `backward`, which knows activation checkpointing and
+    adds each gradient to its sum at once; `torch.func` is for derivatives of derivatives."""
+    theta, w = ({name: value.detach().requires_grad_() for name, value in p.items()} for p in (theta, w))
     stats: Stats = {}
     for coefficient, term in objective:
-        value, backward, found = vjp(term, theta, w, has_aux=True)
-        with torch.no_grad():
-            grads = backward(torch.full_like(value, coefficient), retain_graph=False)
-        for sums, part in zip((g_theta, g_w), grads, strict=True):
-            for name, g in part.items():
-                sums[name] += g
+        value, found = term(theta, w)
+        (coefficient * value).backward()
         stats |= {name: stats.get(name, 0) + found[name] for name in found}
-    return g_theta, g_w, stats
+    g_theta, g_w = (
+        {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in p.items()}
+        for p in (theta, w)
+    )
+    return g_theta, g_w, {name: value.detach() for name, value in stats.items()}
 
 
 def total(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats]:
@@ -128,8 +130,9 @@ def joint(s: Step, theta: Params, w: Params) -> tuple[Params, Params, Params, St
     g_theta, g_w, stats = gradients(weighted((1.0, j_rl(s))), theta, w)
     demos, kept = selected(s, theta, w, g_theta)
     s_theta, s_w, found = gradients(weighted((1 - lam, j_sft(s, demos))), theta, w)
-    g_theta = {name: s_theta[name] + lam * g for name, g in g_theta.items()}
-    return g_theta, s_w, g_w, {**stats, **found, **kept}
+    for name, g in g_theta.items():  # in place: each of them is as large as theta
+        s_theta[name] += g.mul_(lam)
+    return s_theta, s_w, g_w, {**stats, **found, **kept}
 
 
 def selected(s: Step, theta: Params, w: Params, g_rl: Params) -> tuple[Demos, dict[str, float]]:
@@ -141,7 +144,7 @@ def selected(s: Step, theta: Params, w: Params, g_rl: Params) -> tuple[Demos, di
     demos, kept = replace(s.demos, weights=s.demos.weights * added[:, None]), {"added": float(added.mean())}
     if s.config.select == "reward":
         return demos, kept
-    gains = token_gains(s.logprobs, theta, w, demos, g_rl)
+    gains = token_gains(s.logprobs, theta, w, demos, g_rl, s.config.micro_batch)
     demos, shares = select_by_gain(s.config.select, gains, demos, s.memory)
     return demos, {**kept, **shares}
 
@@ -224,9 +227,15 @@ def means(stats: Stats) -> dict[str, float]:
     return found | ({name: found[name] / weight for name in ("ratio", "clipped")} if weight else {})
 
 
+def acting_params(config: Config, theta: Params, w: Params | None) -> Params:
+    """The weights of pi_{theta + w}, where and in what precision the network computes."""
+    return merge(theta, w, config.lora_scale, getattr(torch, config.dtype), config.device)
+
+
 def acting(config: Config, players: Players, name: str = "theta") -> Params:
     """The weights of the policy pi_{theta + w}, or of the shadow's with name = "theta_hat"."""
-    return merge(players[name], players.get("w"), config.lora_scale)
+    with torch.no_grad():
+        return acting_params(config, players[name], players.get("w"))
 
 
 def adamw(params: Params, weight_decay: float = 0.0) -> torch.optim.AdamW:
@@ -248,10 +257,10 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 def ascend(
     optimizer: torch.optim.Optimizer, params: Params, direction: Params, lr: float, max_norm: float
 ) -> None:
-    """One optimizer step along the direction, clipped to max_norm. params change in place."""
+    """One optimizer step along the direction, clipped to max_norm. params and direction change in place."""
     norm = torch.nn.utils.get_total_norm(direction.values())
     for name, value in params.items():
-        value.grad = direction[name] * (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        value.grad = direction[name].mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
     optimizer.param_groups[0]["lr"] = lr
     optimizer.step()
     optimizer.zero_grad()

@@ -18,11 +18,14 @@ from typing import Any, get_args, get_origin
 
 import torch
 
+FAMILIES = ("llama", "qwen2", "qwen3", "gpt2")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of the network; every field means what it means in a Hugging Face `config.json`."""
+    """The network. Every field but `family` means what it means in a Hugging Face `config.json`."""
 
+    family: str = "llama"  # llama, qwen2, qwen3, gpt2: their norms, biases, positions, tensor names
     vocab_size: int = 258  # tokens
     hidden_size: int = 64  # channels of the residual stream
     intermediate_size: int = 192  # channels inside the feed-forward block
@@ -32,14 +35,27 @@ class ModelConfig:
     max_position_embeddings: int = 256  # longest sequence, tokens
     rope_theta: float = 10000.0  # base of the rotary wavelengths
     rms_norm_eps: float = 1e-6  # added to the mean square before the root
+    rope_scaling: tuple[float, ...] = ()  # of Llama 3: factor, low and high frequency factor, tokens before
+    attention_bias: bool = False  # llama, qwen3: biases in attention's four projections
+    head_dim: int = 0  # channels of a head; 0: hidden_size / num_attention_heads
     tie_word_embeddings: bool = True  # the head is the embedding, transposed
 
     def __post_init__(self):
+        require(
+            self.family in FAMILIES, f"model.family = {self.family!r} is not one of {', '.join(FAMILIES)}"
+        )
         for name, value in dataclasses.asdict(self).items():
-            require(isinstance(value, bool) or value > 0, f"model.{name} = {value} must be above 0")
+            if type(value) in (int, float):
+                require(value > 0 or name == "head_dim", f"model.{name} = {value} must be above 0")
+        require(
+            len(self.rope_scaling) in (0, 4), f"model.rope_scaling = {self.rope_scaling} must be four numbers"
+        )
         size, heads, kv_heads = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
         require(
-            size % (2 * heads) == 0,
+            self.head_dim % 2 == 0, f"model.head_dim = {self.head_dim} must be even: channels turn in pairs"
+        )
+        require(
+            self.head_dim > 0 or size % (2 * heads) == 0,
             f"model.hidden_size = {size} must be a multiple of 2 x num_attention_heads = {2 * heads}: "
             "heads share the channels, and rotary positions turn them in pairs",
         )
@@ -49,9 +65,17 @@ class ModelConfig:
         )
 
     @property
-    def head_dim(self) -> int:
+    def hd(self) -> int:
         """Channels of one head."""
-        return self.hidden_size // self.num_attention_heads
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def qkv_bias(self) -> bool:
+        return self.attention_bias or self.family in ("gpt2", "qwen2")
+
+    @property
+    def o_bias(self) -> bool:
+        return self.attention_bias or self.family == "gpt2"
 
 
 @dataclass(frozen=True)
@@ -65,9 +89,22 @@ class Config:
     log_every: int = 5  # steps between lines of the log
     eval_every: int = 25  # steps between validations
     save_every: int = 25  # steps between checkpoints
-    micro_batch: int = 64  # rows per forward pass: bounds memory, changes results by rounding only
+    # Memory and precision; all but dtype and master change results by rounding only
+    micro_batch: int = 64  # rows per forward pass
+    sample_rows: int = 512  # responses sampled at once: bounds the keys and values kept
+    logit_tokens: int = 16384  # tokens whose logits exist at once
+    recompute: bool = False  # activation checkpointing: the backward pass computes each block again
+    device: str = "cpu"  # cpu, or cuda: where the network computes
+    offload: bool = False  # theta, theta_hat, w and their moments stay in CPU memory
+    dtype: str = "float32"  # the network computes in float32 or bfloat16 (tests: float64)
+    master: str = "float32"  # theta, theta_hat, w and their moments: float32, or bfloat16 (loses small steps)
     # The world (tasks.py)
-    task: str = "arith"  # arith or logic
+    task: str = "arith"  # arith, logic, or jsonl: files of problems
+    data: str = "data"  # jsonl: folder of the files
+    train_file: str = ""  # jsonl: JSON lines; the validation problems are taken from it
+    test_files: tuple[str, ...] = ()  # jsonl: JSON lines, one test suite each
+    prompt: str = "{problem}"  # how a problem is put to the model, special tokens and examples included
+    end: tuple[str, ...] = ()  # tokens that end a response, the first a demonstration; none: the base's
     chain: tuple[int, ...] = (3, 6)  # arith: fewest and most steps of a problem
     hard_chain: tuple[int, ...] = (7, 8)  # arith: the same for the harder test problems
     products: float = 0.5  # arith: share of the problems with a product, 0..1
@@ -78,7 +115,8 @@ class Config:
     demos: int = 300  # training problems that have a demonstration
     wrong_demos: float = 0.2  # share of the demonstrations with a false step, 0..1
     far_demos: float = 0.3  # share in a style far from the base, 0..1; the rest is right
-    # The base model (pretrain.py)
+    # The base model: a checkpoint (pretrained.py), or a toy made by the run (pretrain.py)
+    base: str = ""  # folder in Hugging Face format; none: pretrain a toy
     model: ModelConfig = field(default_factory=ModelConfig)  # the network: --model.hidden_size=96 and so on
     base_steps: int = 1000  # most steps of pretraining
     base_target: float = 0.4  # it ends when this share of sampled validation responses is right, 0..1
@@ -95,6 +133,7 @@ class Config:
     shadow_reset: int = 0  # steps between theta_hat := theta; 0 never resets it
     reward_flip: float = 0.0  # chance that a training reward is flipped, 0..1; evaluation never is
     eta: float = 0.1  # size of the inner gradient step, unrolled only
+    adapter: str = ""  # PEFT folder that w begins from: its ranks and matrices then count; none: B = 0
     lora_rank: int = 8  # rank of w
     lora_scale: float = 2.0  # factor before B A
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")  # matrices that w touches, by name
@@ -119,6 +158,11 @@ class Config:
     # The final table
     table: str = "all"  # its rows: all (base, shadow, trained), trained, or none, where no test is looked at
     samples: int = 8  # responses per test problem for pass@k
+
+    @property
+    def home(self) -> str:
+        """The device where the players and their optimizers live."""
+        return "cpu" if self.offload else self.device
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -163,12 +207,24 @@ class Config:
             self.select == "none" or self.method in ("bridge", "mix"),
             f"select = {self.select!r} goes with method = bridge or mix, not {self.method}",
         )
+        require(
+            not (self.recompute and self.meta == "unrolled"),
+            "recompute cannot go with meta = 'unrolled', which differentiates twice: set recompute = False",
+        )
+        require(
+            not self.base or self.model == ModelConfig(),
+            f"model.* is for the toys; the network of base = {self.base!r} is what its config.json says",
+        )
+        require(not self.adapter or self.method == "bridge", "adapter goes with method = bridge: it is its w")
         require(bool(self.out.strip()), "out must name a folder")
         require(bool(self.lora_targets), "lora_targets must name at least one matrix")
 
 
 CHOICES = {
-    "task": ("arith", "logic"),
+    "task": ("arith", "logic", "jsonl"),
+    "device": ("cpu", "cuda"),
+    "dtype": ("float32", "bfloat16", "float64"),
+    "master": ("float32", "bfloat16", "float64"),
     "method": (
         *("bridge", "mix", "sft", "grpo", "two_stage", "alternate"),
         *("chord_mu", "chord_phi", "luffy", "srft", "hpt"),
@@ -181,7 +237,7 @@ CHOICES = {
 COUNTS = (
     *("threads", "log_every", "eval_every", "save_every", "micro_batch", "train_problems", "val_problems"),
     *("test_problems", "demos", "base_steps", "base_batch", "lora_rank", "prompts", "group", "max_new"),
-    *("demos_per_step", "steps", "samples", "largest"),
+    *("demos_per_step", "steps", "samples", "largest", "sample_rows", "logit_tokens"),
 )
 SHARES = (
     *("lam", "base_target", "wrong_demos", "far_demos", "worked_share", "direct_share", "products"),

@@ -7,7 +7,6 @@ the demonstration of its prompt; the rest has none. Read on in losses.py and bri
 import random
 from itertools import chain
 
-import tiktoken
 import torch
 from torch import Tensor
 
@@ -16,31 +15,38 @@ from .config import Config, ModelConfig, generator, require
 from .losses import group_advantages, sequence_weights
 from .model import GPT, Params
 from .problem import KINDS, Problem
-from .rollout import Demos, Rollouts, pack, sample, texts
+from .rollout import Demos, Rollouts, join, pack, sample, texts
 from .tasks import Task
-from .tokenizer import EOS
+from .tokenizer import Tokenizer
 
 
-def encode(tokenizer: tiktoken.Encoding, problems: list[Problem]) -> list[list[int]]:
-    return [tokenizer.encode_ordinary(problem.prompt) for problem in problems]
+def encode(tokenizer: Tokenizer, problems: list[Problem]) -> list[list[int]]:
+    return [tokenizer.encode(problem.prompt) for problem in problems]
 
 
-def check_fit(config: Config, model_config: ModelConfig, tokenizer: tiktoken.Encoding, task: Task) -> None:
+def check_fit(config: Config, model_config: ModelConfig, tokenizer: Tokenizer, task: Task) -> None:
     """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network."""
-    problems = [*task.train, *task.val, *chain.from_iterable(task.tests.values()), *task.demos]
-    prompts = encode(tokenizer, problems)
-    shown = [len(tokenizer.encode_ordinary(problem.solution)) + 1 for problem in problems]
-    longest = max(len(prompt) + max(config.max_new, n) for prompt, n in zip(prompts, shown, strict=True))
-    limit, vocabulary = model_config.max_position_embeddings, model_config.vocab_size
+    longest, limit, vocabulary = (
+        max(longest_rows(config, tokenizer, task)),
+        model_config.max_position_embeddings,
+        model_config.vocab_size,
+    )
     require(
         longest <= limit,
-        f"prompt and response take up to {longest} tokens (max_new = {config.max_new}, solutions up to "
-        f"{max(shown)}), more than model.max_position_embeddings = {limit}",
+        f"prompt and response take up to {longest} tokens (max_new = {config.max_new}), "
+        f"more than model.max_position_embeddings = {limit}",
     )
     require(
         tokenizer.n_vocab <= vocabulary,
         f"model.vocab_size = {vocabulary} is less than the tokenizer's {tokenizer.n_vocab}",
     )
+
+
+def longest_rows(config: Config, tokenizer: Tokenizer, task: Task) -> tuple[int, int]:
+    """Tokens of the longest prompt with a response of max_new, and of the longest demonstration."""
+    prompts = encode(tokenizer, [*task.train, *task.val, *chain.from_iterable(task.tests.values())])
+    shown = [len(tokenizer.encode(d.prompt)) + len(tokenizer.encode_response(d.solution)) for d in task.demos]
+    return max(map(len, prompts)) + config.max_new, max(shown, default=0)
 
 
 def reward(rollouts: Rollouts, responses: list[str], problems: list[Problem]) -> list[float]:
@@ -67,12 +73,17 @@ def roll_out(
     model: GPT,
     policy: Params,
     problems: list[Problem],
-    tokenizer: tiktoken.Encoding,
+    tokenizer: Tokenizer,
 ) -> tuple[Rollouts, dict[str, float]]:
     """Step `step`'s rollouts from the policy, with rewards and advantages, and what the log shows of them."""
     rows = config.prompts * config.group
     uniforms = torch.rand(rows, config.max_new, generator=generator(config.seed, step, "sampling"))
-    rollouts = sample(model, policy, encode(tokenizer, problems), uniforms, config.temperature)
+    prompts, at_once = encode(tokenizer, problems), max(1, config.sample_rows // config.group)  # prompts
+    parts = [
+        sample(model, policy, prompts[at : at + at_once], u, tokenizer.ends, config.temperature)
+        for at, u in zip(range(0, len(prompts), at_once), uniforms.split(at_once * config.group), strict=True)
+    ]
+    rollouts = join(parts)
     rewards = torch.tensor(reward(rollouts, texts(rollouts, tokenizer), problems))  # (N,)
     rollouts.rewards = flipped(config, step, "rollouts", rewards)
     rollouts.advantages = group_advantages(rollouts.rewards, config.group, config.scale_by_std)
@@ -101,11 +112,11 @@ def reference_logprobs(config: Config, logprobs: LogProbs, base: Params, rollout
 
 
 def demonstrate(
-    config: Config, step: int, index: list[int], demos: list[Problem], tokenizer: tiktoken.Encoding
+    config: Config, step: int, index: list[int], demos: list[Problem], tokenizer: Tokenizer
 ) -> Demos:
     """The demonstrations `index`, prompt and solution, each ended by EOS, and the reward each would have."""
     shown = [demos[i] for i in index]
-    batch = pack(encode(tokenizer, shown), [tokenizer.encode_ordinary(d.solution) + [EOS] for d in shown])
+    batch = pack(encode(tokenizer, shown), [tokenizer.encode_response(d.solution) for d in shown])
     rewards = torch.tensor([demo.reward(demo.solution) for demo in shown])
     return Demos(
         **vars(batch),

@@ -1,9 +1,10 @@
 """How good is a policy? Greedy accuracy and unbiased pass@k, with 95 % intervals."""
 
 import math
+import sys
+import time
 from dataclasses import dataclass
 
-import tiktoken
 import torch
 
 from .config import Config, generator
@@ -11,8 +12,9 @@ from .data import encode, reward
 from .model import GPT, Params
 from .problem import Problem
 from .rollout import sample, texts
+from .tokenizer import Tokenizer
 
-ROWS = 512  # responses sampled at once
+QUIET = 10.0  # seconds between lines of progress
 
 
 @dataclass(frozen=True)
@@ -28,30 +30,35 @@ def answer_problems(
     config: Config,
     model: GPT,
     params: Params,
-    tokenizer: tiktoken.Encoding,
+    tokenizer: Tokenizer,
     problems: list[Problem],
     samples: int = 0,
 ) -> tuple[list[list[float]], list[str]]:
     """Rewards of each problem's responses, and the texts of the first one each. samples = 0: one greedy
-    response."""
+    response. Where it takes long, standard error says how far it is."""
     group, rewards, shown = max(samples, 1), [], []
     random_numbers = generator(config.seed, 0, "evaluation")
-    uniforms = torch.rand(len(problems), group, config.max_new, generator=random_numbers)
-    per_chunk = max(1, ROWS // group)
+    per_chunk = max(1, config.sample_rows // group)
+    began = said = time.monotonic()
     for at in range(0, len(problems), per_chunk):
         chunk = problems[at : at + per_chunk]
-        u = uniforms[at : at + per_chunk].flatten(0, 1)  # (rows, max_new)
-        rollouts = sample(model, params, encode(tokenizer, chunk), u, config.temperature if samples else 0.0)
+        # Drawn in the problems' order, so that they do not depend on the size of a chunk.
+        u = torch.rand(len(chunk) * group, config.max_new, generator=random_numbers)  # (rows, max_new)
+        temperature = config.temperature if samples else 0.0
+        rollouts = sample(model, params, encode(tokenizer, chunk), u, tokenizer.ends, temperature)
         responses = texts(rollouts, tokenizer)
         flat = reward(rollouts, responses, chunk)
         rewards += [flat[i : i + group] for i in range(0, len(flat), group)]
         shown += responses[::group]
+        if time.monotonic() - said > QUIET and len(rewards) < len(problems):
+            said = time.monotonic()
+            left = (said - began) / len(rewards) * (len(problems) - len(rewards))
+            kind = f"{samples} samples each" if samples else "greedy"
+            print(f"    {len(rewards)} of {len(problems)}, {kind}, {left:.0f} s left", file=sys.stderr)
     return rewards, shown
 
 
-def score(
-    config: Config, model: GPT, params: Params, tokenizer: tiktoken.Encoding, problems: list[Problem]
-) -> Score:
+def score(config: Config, model: GPT, params: Params, tokenizer: Tokenizer, problems: list[Problem]) -> Score:
     """Greedy accuracy, and pass@k for k = 1, 2, 4, ... and config.samples."""
     greedy = [row[0] for row in answer_problems(config, model, params, tokenizer, problems)[0]]
     sampled = answer_problems(config, model, params, tokenizer, problems, config.samples)[0]
@@ -84,12 +91,28 @@ def mean_and_half_width(values: list[float], z: float = 1.96) -> tuple[float, fl
 
 def table(scores: dict[str, Score]) -> str:
     """Rows of scores as text, in per cent."""
-    ks = next(iter(scores.values())).pass_at
-    lines = [f"{'':<24}{'greedy':>8}  {'95 % interval':<16}" + "".join(f"{f'pass@{k}':>14}" for k in ks)]
+    ks, width = next(iter(scores.values())).pass_at, max(24, *(len(name) + 2 for name in scores))
+    lines = [f"{'':<{width}}{'greedy':>8}  {'95 % interval':<16}" + "".join(f"{f'pass@{k}':>14}" for k in ks)]
     for name, s in scores.items():
         low, high = s.interval
         passes = "".join(f"{100 * mean:>8.1f} ± {100 * half:.1f}" for mean, half in s.pass_at.values())
         lines.append(
-            f"{name:<24}{100 * s.greedy:>8.1f}  {f'{100 * low:.1f} to {100 * high:.1f}':<16}{passes}"
+            f"{name:<{width}}{100 * s.greedy:>8.1f}  {f'{100 * low:.1f} to {100 * high:.1f}':<16}{passes}"
         )
     return "\n".join(lines)
+
+
+def across(scores: dict[str, Score]) -> str:
+    """A column per suite and their mean, each suite weighing the same, in per cent: as papers have it, in
+    Markdown. avg@n is pass@1, the share of the n responses that are right."""
+    n = max(next(iter(scores.values())).pass_at)
+    rows = {"greedy": [s.greedy for s in scores.values()]}
+    for name, k in ((f"avg@{n}", 1), (f"pass@{n}", n)):
+        rows[name] = [s.pass_at[k][0] for s in scores.values()]
+    cells = [["", *scores, "mean"]]
+    for name, shares in rows.items():
+        cells.append([name, *(f"{100 * share:.1f}" for share in (*shares, sum(shares) / len(shares)))])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(map(str.rjust, row, widths)) + " |" for row in cells]
+    rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])

@@ -27,13 +27,16 @@ from .rollout import Demos
 
 
 def token_gains(
-    logprobs: Callable[..., Tensor], theta: Params, w: Params, demos: Demos, g_rl: Params
+    logprobs: Callable[..., Tensor], theta: Params, w: Params, demos: Demos, g_rl: Params, rows: int
 ) -> Tensor:
-    """<g_rl, grad_theta log pi_{theta + w}(token)> for every response token, (N, T), and 0 elsewhere.
-    Attention runs without its fused kernel, which has no forward mode."""
+    """<g_rl, grad_theta log pi_{theta + w}(token)> for every response token, (N, T), and 0 elsewhere; `rows`
+    demonstrations at a time. Attention runs without its fused kernel, which has no forward mode."""
     with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        _, gains = jvp(lambda theta: logprobs(theta, w, demos.tokens), (theta,), (g_rl,))
-    return gains * demos.mask
+        gains = [
+            jvp(lambda theta, part=part: logprobs(theta, w, part), (theta,), (g_rl,))[1]
+            for part in demos.tokens.split(rows)
+        ]
+    return torch.cat(gains) * demos.mask
 
 
 def added_reward(rewards: Tensor, groups: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ COLUMNS = {  # key of metrics.jsonl -> how the log shows it
 
 
 RUN_FILES = (
-    *("run.json", "config.json", "model.safetensors", "checkpoint.safetensors"),
+    *("run.json", "config.json", "model*.safetensors*", "checkpoint.safetensors", "student/*", "adapter/*"),
     *("metrics.jsonl", "timing.jsonl", "results.json"),
 )
 
@@ -39,7 +39,7 @@ RUN_FILES = (
 def open_folder(config: Config, resume: bool, overwrite: bool) -> Path:
     """The run's folder, ready. Raises ConfigError where a run would destroy or confuse something."""
     out = Path(config.out)
-    used = [name for name in RUN_FILES if (out / name).exists()]
+    used = [str(path.relative_to(out)) for name in RUN_FILES for path in sorted(out.glob(name))]
     require(not (resume and overwrite), "--resume and --overwrite exclude each other")
     require(out.is_dir() or not out.exists(), f"out = {out} is a file, not a folder")
     require(not used or "run.json" in used, f"{out} holds {used}, but no run of ours: choose another --out=")

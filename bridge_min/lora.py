@@ -37,12 +37,19 @@ def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch
     return w
 
 
-def merge(theta: Params, w: Params | None, scale: float) -> Params:
-    """The weights that act: W + scale * B A where w has a pair, W elsewhere."""
+def merge(
+    theta: Params,
+    w: Params | None,
+    scale: float,
+    dtype: torch.dtype | None = None,
+    device: str | None = None,
+) -> Params:
+    """The weights that act: W + scale * B A where w has a pair, W elsewhere; in the precision and on the
+    device where the network computes, if that is not where theta is kept."""
     merged = dict(theta)
     for name, A in (w or {}).items():
         if name.endswith(".lora_A.weight"):
             module = name.removesuffix(".lora_A.weight")
             B: Tensor = w[module + ".lora_B.weight"]
             merged[module + ".weight"] = theta[module + ".weight"] + scale * (B @ A)
-    return merged
+    return {name: W.to(device=device, dtype=dtype) for name, W in merged.items()}

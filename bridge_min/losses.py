@@ -6,21 +6,45 @@ rows, rows known to give no gradient may be left out, and the normaliser still c
 bridge.py.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
-def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
-    """log pi(tokens[:, t] | tokens[:, :t]) as (N, T); column 0, which nothing predicts, is 0.
+def token_logprobs(
+    hidden: Tensor, head: Tensor, tokens: Tensor, temperature: float = 1.0, at_once: int = 16384
+) -> Tensor:
+    """log pi(tokens[:, t] | tokens[:, :t]) as (N, T), float32 at least; column 0, which nothing predicts, is
+    0.
 
-    logits (N, T, vocab), tokens (N, T). Score at the temperature the tokens were sampled at; 0, greedy, is 1.
+    The logits are hidden head^T / temperature, for hidden (N, T, C), head (vocab, C) and tokens (N, T).
+    `at_once` tokens' logits exist at a time; if there are more, the backward pass makes them again: a batch's
+    logits over 150,000 words are larger than the network. Score at the temperature the tokens were sampled
+    at; 0, greedy, is 1.
     """
+    part = partial(next_logprobs, temperature=temperature)
+    following = tokens.roll(-1, dims=1)  # (N, T); the last column wraps around and is dropped below
+    parts = list(zip(hidden.flatten(0, 1).split(at_once), following.flatten().split(at_once), strict=True))
+    if len(parts) > 1 and torch.is_grad_enabled():
+        part = partial(checkpoint, part, use_reentrant=False, preserve_rng_state=False)
+    logp = torch.cat([part(h, head, f) for h, f in parts]).view(tokens.shape)  # (N, T)
+    return F.pad(logp[:, :-1], (1, 0))  # (N, T)
+
+
+def next_logprobs(hidden: Tensor, head: Tensor, following: Tensor, temperature: float) -> Tensor:
+    """log pi of the token that follows, (n,), for hidden (n, C) and following (n,)."""
+    logits = wide(F.linear(hidden, head))  # (n, vocab)
     if temperature not in (0, 1):
         logits = logits / temperature
-    following = tokens.roll(-1, dims=1)  # (N, T); the last column wraps around and is dropped below
-    logp = -F.cross_entropy(logits.flatten(0, 1), following.flatten(), reduction="none").view(tokens.shape)
-    return F.pad(logp[:, :-1], (1, 0))  # (N, T)
+    return -F.cross_entropy(logits, following, reduction="none")
+
+
+def wide(logits: Tensor) -> Tensor:
+    """float32 at least: a softmax over a vocabulary is summed there, whatever the network computes in."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def token_weights(mask: Tensor) -> Tensor:

@@ -1,21 +1,26 @@
 """The policy: one decoder-only transformer, a pure function of a dictionary of tensors.
 
 Built as today's open checkpoints are: RMSNorm before each block, rotary positions, grouped-query attention,
-SwiGLU, a head that may share the embedding. Configuration fields and tensor names are those of a Hugging Face
-Llama folder, so that `model.safetensors` needs no renaming. The network holds no weights of its own (it lives
-on torch's "meta" device); `torch.func.functional_call(model, theta, (tokens,))` supplies them. Read on in
-lora.py, where theta meets w.
+SwiGLU, a head that may share the embedding. Qwen2 adds biases, Qwen3 norms of queries and keys; GPT-2 has
+LayerNorm, learned positions and a plain GELU block instead. Configuration fields and tensor names are those
+of a Hugging Face Llama folder; pretrained.py renames the others'. The network holds no weights of its own (it
+lives on torch's "meta" device); `torch.func.functional_call(model, theta, (tokens,))` supplies them. Read on
+in lora.py, where theta meets w.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from .config import ModelConfig
 
 Params = dict[str, Tensor]
+Rotary = tuple[Tensor, Tensor]  # cos and sin
 
 
 @dataclass
@@ -32,9 +37,12 @@ class Cache:
     length: int = 0
 
     @staticmethod
-    def empty(config: ModelConfig, rows: int, slots: int, start: Tensor | None = None) -> "Cache":
-        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, slots, config.head_dim)
-        return Cache(torch.zeros(shape), torch.zeros(shape), start)
+    def empty(
+        config: ModelConfig, rows: int, slots: int, like: Tensor, start: Tensor | None = None
+    ) -> "Cache":
+        """Room for the keys and values of `rows` rows, in the precision and on the device of `like`."""
+        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, slots, config.hd)
+        return Cache(like.new_zeros(shape), like.new_zeros(shape), start)
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Writes k, v (N, Hkv, T, hd) behind the tokens seen; returns all of the layer's keys and values so
@@ -70,25 +78,27 @@ class Cache:
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.heads, self.kv_heads, self.hd = (
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.head_dim,
-        )
-        self.q_proj = nn.Linear(config.hidden_size, self.heads * self.hd, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, self.kv_heads * self.hd, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.hd, bias=False)
-        self.o_proj = nn.Linear(self.heads * self.hd, config.hidden_size, bias=False)
+        self.heads, self.kv_heads, self.hd = config.num_attention_heads, config.num_key_value_heads, config.hd
+        self.q_proj = nn.Linear(config.hidden_size, self.heads * self.hd, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, self.kv_heads * self.hd, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.hd, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(self.heads * self.hd, config.hidden_size, bias=config.o_bias)
+        self.q_norm = self.k_norm = None
+        if config.family == "qwen3":
+            self.q_norm, self.k_norm = (nn.RMSNorm(self.hd, eps=config.rms_norm_eps) for _ in range(2))
 
     def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, layer: int, cache: Cache | None
-    ):
+        self, x: Tensor, rotary: Rotary | None, mask: Tensor | None, layer: int, cache: Cache | None
+    ) -> Tensor:
         N, T, _ = x.shape
-        q = rotate(self.q_proj(x).view(N, T, self.heads, self.hd).transpose(1, 2), rotary)  # (N, H, T, hd)
-        k = rotate(
-            self.k_proj(x).view(N, T, self.kv_heads, self.hd).transpose(1, 2), rotary
-        )  # (N, Hkv, T, hd)
+        q = self.q_proj(x).view(N, T, self.heads, self.hd)
+        k = self.k_proj(x).view(N, T, self.kv_heads, self.hd)
         v = self.v_proj(x).view(N, T, self.kv_heads, self.hd).transpose(1, 2)  # (N, Hkv, T, hd)
+        if self.q_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = q.transpose(1, 2), k.transpose(1, 2)  # (N, H, T, hd), (N, Hkv, T, hd)
+        if rotary is not None:
+            q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:
             k, v = cache.append(layer, k, v)  # (N, Hkv, S, hd)
         if T == 1:
@@ -109,44 +119,59 @@ class SwiGLU(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # (N, T, C)
 
 
+class GELU(nn.Module):
+    """GPT-2's feed-forward block."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.gelu(self.up_proj(x), approximate="tanh"))  # (N, T, C)
+
+
+def norm(config: ModelConfig) -> nn.Module:
+    kind = nn.LayerNorm if config.family == "gpt2" else nn.RMSNorm
+    return kind(config.hidden_size, eps=config.rms_norm_eps)
+
+
 class Block(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.input_layernorm = norm(config)
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.mlp = SwiGLU(config)
+        self.post_attention_layernorm = norm(config)
+        self.mlp = GELU(config) if config.family == "gpt2" else SwiGLU(config)
 
     def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, layer: int, cache: Cache | None
-    ):
+        self, x: Tensor, rotary: Rotary | None, mask: Tensor | None, layer: int, cache: Cache | None
+    ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotary, mask, layer, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class GPT(nn.Module):
-    """The decoder. Create it under `torch.device("meta")`, or by `build`, which does."""
+class Trunk(nn.Module):
+    """All but the head."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.model = nn.ModuleDict(
-            {
-                "embed_tokens": nn.Embedding(config.vocab_size, config.hidden_size),
-                "layers": nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers)),
-                "norm": nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps),
-            }
-        )
-        if not config.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.family == "gpt2":
+            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = norm(config)
 
-    def forward(self, tokens: Tensor, start: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """Next-token logits (N, T, vocab), always of this shape, for tokens (N, T) int64.
-
-        `start` (N,): each row's first real token, where rows are padded on the left; None where none is
-        (padding on the right needs no mask: attention is causal). With a cache the tokens stand behind those
-        it has seen, and `start` is the cache's.
-        """
+    def forward(
+        self,
+        tokens: Tensor,
+        start: Tensor | None = None,
+        cache: Cache | None = None,
+        recompute: bool = False,
+    ) -> Tensor:
+        """Hidden states (N, T, C); the head makes logits of them. Arguments as of `GPT.forward`; recompute:
+        activation checkpointing, each block is computed again in the backward pass instead of kept."""
         T = tokens.shape[1]
         seen = 0 if cache is None else cache.length
         if seen + T > self.config.max_position_embeddings:
@@ -158,14 +183,66 @@ class GPT(nn.Module):
             start = tokens.new_zeros(len(tokens))
         position = slot if start is None else (slot - start[:, None]).clamp(min=0)  # (N, T)
         mask = None if start is None else visible(slot, start)
-        rotary = rotary_table(position, self.config)
-        x = self.model.embed_tokens(tokens)  # (N, T, C)
-        for layer, block in enumerate(self.model.layers):
-            x = block(x, rotary, mask, layer, cache)
+        x = self.embed_tokens(tokens)  # (N, T, C)
+        if self.config.family == "gpt2":
+            x, rotary = x + self.embed_positions(position), None
+        else:
+            rotary = rotary_table(position, self.config)
+        for layer, block in enumerate(self.layers):
+            if recompute and torch.is_grad_enabled():
+                # The weights are handed over: when the block runs again, `functional_call` has left it.
+                weights = dict(block.named_parameters())
+                x = checkpoint(
+                    functional_call,
+                    block,
+                    weights,
+                    (x, rotary, mask, layer, None),
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+            else:
+                x = block(x, rotary, mask, layer, cache)
         if cache is not None:
             cache.length += T
-        head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
-        return F.linear(self.model.norm(x), head.weight)  # (N, T, vocab)
+        return self.norm(x)
+
+
+class GPT(nn.Module):
+    """The decoder. Create it under `torch.device("meta")`, or by `build`, which does."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.model = Trunk(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(self, tokens: Tensor, start: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """Next-token logits (N, T, vocab), always of this shape, for tokens (N, T) int64.
+
+        `start` (N,): each row's first real token, where rows are padded on the left; None where none is
+        (padding on the right needs no mask: attention is causal). With a cache the tokens stand behind those
+        it has seen, and `start` is the cache's.
+        """
+        return F.linear(self.model(tokens, start, cache), self.head)  # (N, T, vocab)
+
+    @property
+    def head(self) -> Tensor:
+        """(vocab, C)"""
+        return (self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head).weight
+
+
+def head_name(config: ModelConfig) -> str:
+    """Which tensor makes logits (N, T, vocab) of hidden states (N, T, C)."""
+    return "model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
+
+
+def hidden_states(model: GPT, params: Params, tokens: Tensor, recompute: bool = False) -> Tensor:
+    """What the head reads, (N, T, C): all of the network's work but the logits, which are large."""
+    trunk = {
+        name.removeprefix("model."): value for name, value in params.items() if name.startswith("model.")
+    }
+    return functional_call(model.model, trunk, (tokens,), {"recompute": recompute})
 
 
 def build(config: ModelConfig) -> GPT:
@@ -175,7 +252,7 @@ def build(config: ModelConfig) -> GPT:
 
 
 def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
-    """Fresh weights: norms 1, matrices normal with deviation 1 / sqrt(in), the embedding 0.1.
+    """Fresh weights: norms 1, biases 0, matrices normal with deviation 1 / sqrt(in), the embedding 0.1.
 
     A narrow network learns many times slower from the usual 0.02, which is 1 / sqrt(in) for a width of 2500.
     """
@@ -183,7 +260,9 @@ def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
     for name, param in build(config).named_parameters():
         std = 0.1 if name == "model.embed_tokens.weight" else param.shape[-1] ** -0.5
         noise = torch.randn(param.shape, generator=generator)
-        theta[name] = noise * std if param.dim() == 2 else torch.ones(param.shape)
+        theta[name] = (
+            noise * std if param.dim() == 2 else torch.full(param.shape, float(not name.endswith("bias")))
+        )
     return theta
 
 
@@ -205,17 +284,28 @@ def attend_one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = shared @ k.mT * q.shape[-1] ** -0.5  # (N, Hkv, H / Hkv, S)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    return (scores.softmax(-1) @ v).view(q.shape)
+    return (scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v).view(q.shape)
 
 
-def rotary_table(position: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+def rotary_table(position: Tensor, config: ModelConfig) -> Rotary:
     """cos and sin (N, 1, T, hd) of RoPE (2104.09864): channel i and i + hd/2 turn together."""
-    half = torch.arange(0, config.head_dim, 2, device=position.device, dtype=torch.float32)
-    angle = position[:, None, :, None] * config.rope_theta ** (-half / config.head_dim)  # (N, 1, T, hd / 2)
+    half = torch.arange(0, config.hd, 2, device=position.device, dtype=torch.float32)
+    turn = config.rope_theta ** (-half / config.hd)  # (hd / 2,) radians per token
+    if config.rope_scaling:
+        turn = stretched(turn, *config.rope_scaling)
+    angle = position[:, None, :, None] * turn  # (N, 1, T, hd / 2)
     return torch.cat((angle.cos(),) * 2, dim=-1), torch.cat((angle.sin(),) * 2, dim=-1)
 
 
-def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+def stretched(turn: Tensor, factor: float, low: float, high: float, before: float) -> Tensor:
+    """Llama 3's frequencies (2407.21783, section 3.4): channels that turn less than `low` times within
+    `before` tokens are slowed by `factor`, those that turn more than `high` times are kept, and between them
+    it is a mixture."""
+    kept = ((before * turn / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
+    return turn / factor * (1 - kept) + turn * kept
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     cos, sin = rotary
     first, second = x.chunk(2, dim=-1)
     return x * cos.to(x.dtype) + torch.cat((-second, first), dim=-1) * sin.to(x.dtype)

@@ -13,21 +13,30 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import tiktoken
 import torch
 
 from .bridge import Step, adamw, ascend, gradients, j_sft, policy_logprobs, schedule, weighted
-from .checkpoint import load_model, save_model, write
-from .config import Config, generator, to_json
+from .checkpoint import write
+from .config import Config, ModelConfig, generator, require, to_json
 from .evaluate import answer_problems
 from .model import GPT, Params, build, init_params
+from .pretrained import load_pretrained, read_config, save_pretrained
 from .rollout import pack
 from .tasks import Task, reading
-from .tokenizer import EOS
+from .tokenizer import Tokenizer
 
 SETTINGS = (
     *("seed", "threads", "task", "chain", "hard_chain", "products", "largest", "model", "max_new"),
-    *("temperature", "base_steps", "base_target", "base_batch", "base_lr", "worked_share", "direct_share"),
+    *(
+        "temperature",
+        "sample_rows",
+        "base_steps",
+        "base_target",
+        "base_batch",
+        "base_lr",
+        "worked_share",
+        "direct_share",
+    ),
 )
 SOURCES = (  # all that is imported here, but for checkpoint.py, which only keeps what was made
     *("answer", "arith", "bridge", "config", "data", "evaluate", "gain", "logic", "lora", "losses", "model"),
@@ -37,16 +46,22 @@ MICRO_BATCH, WARMUP, MAX_GRAD_NORM = 32, 20, 1.0  # rows, steps, norm
 CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
 
 
-def base_model(config: Config, task: Task, tokenizer: tiktoken.Encoding) -> tuple[GPT, Params]:
-    """The base of this config, from disk if it was made before."""
-    folder = base_folder(config, task)
-    if not (folder / "model.safetensors").exists():
+def base_model(config: Config, task: Task, tokenizer: Tokenizer) -> tuple[GPT, Params]:
+    """The base of this config, kept in the precision `master` where the players live: the checkpoint `base`,
+    or else a toy, from disk if it was made before."""
+    require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
+    folder = Path(config.base) if config.base else base_folder(config, task)
+    if not config.base and not (folder / "model.safetensors").exists():
         print(f"base: pretraining, to be kept in {folder}")
         theta = pretrain(settings_of(config), task, tokenizer)
         write(folder / "base.json", to_json(config).encode())
-        save_model(folder, theta, config.model)
-    model_config, theta = load_model(folder)
-    return build(model_config), theta
+        save_pretrained(folder, theta, config.model)
+    return load_pretrained(folder, getattr(torch, config.master), config.home)
+
+
+def network(config: Config) -> ModelConfig:
+    """The shape of the base, known before it is loaded or made."""
+    return read_config(Path(config.base)) if config.base else config.model
 
 
 def base_folder(config: Config, task: Task) -> Path:
@@ -61,17 +76,17 @@ def settings_of(config: Config) -> SimpleNamespace:
     return SimpleNamespace(micro_batch=MICRO_BATCH, **{name: getattr(config, name) for name in SETTINGS})
 
 
-def pretrain(settings: SimpleNamespace, task: Task, tokenizer: tiktoken.Encoding) -> Params:
+def pretrain(settings: SimpleNamespace, task: Task, tokenizer: Tokenizer) -> Params:
     """Next-token training on the reading's responses (the prompts are random numbers), from fresh weights,
     until the sampled responses solve `base_target` of the validation problems. How long that takes differs by
     seed."""
     theta = init_params(settings.model, generator(settings.seed, 0, "init"))
     optimizer, model = adamw(theta), build(settings.model)
-    logprobs, began = partial(policy_logprobs, model, 0.0), time.monotonic()
+    logprobs, began = partial(policy_logprobs, model, Config()), time.monotonic()
     for step in range(settings.base_steps):
         documents = reading(settings, step, task.hidden)
-        prompts = [tokenizer.encode_ordinary(prompt) for prompt, _ in documents]
-        responses = [tokenizer.encode_ordinary(response) + [EOS] for _, response in documents]
+        prompts = [tokenizer.encode(prompt) for prompt, _ in documents]
+        responses = [tokenizer.encode_response(response) for _, response in documents]
         objective = weighted((1.0, j_sft(Step(settings, logprobs, pack(prompts, responses), None))))
         direction, _, stats = gradients(objective, theta, {})
         lr = settings.base_lr * schedule(step, settings.base_steps, WARMUP)

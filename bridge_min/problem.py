@@ -1,5 +1,5 @@
-"""A problem, and what makes a response to it right. Read on in tasks.py, and in the worlds arith.py,
-logic.py."""
+"""A problem, and what makes a response to it right. Read on in tasks.py, and where problems come from:
+the worlds arith.py and logic.py, and files, jsonl.py."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Problem:
 
     prompt: str
     answer: str
-    solution: str
+    solution: str  # empty if there is none
     check: Callable[[str, str], bool]  # (response, reference answer) -> is it right?
     kind: str = "right"  # one of KINDS
 

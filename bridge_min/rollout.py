@@ -6,15 +6,18 @@ the cumulative distribution: a response depends on its own row alone, not on the
 losses.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-import tiktoken
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .losses import token_weights
+from .losses import token_weights, wide
 from .model import GPT, Cache, Params, build
-from .tokenizer import EOS, PAD
+from .tokenizer import Tokenizer
+
+PAD = 0  # fills up rows; a token like any other, since masks say what is real
 
 
 @dataclass
@@ -79,13 +82,19 @@ def pack(prompts: list[list[int]], responses: list[list[int]]) -> Batch:
 
 @torch.inference_mode()
 def sample(
-    model: GPT, params: Params, prompts: list[list[int]], uniforms: Tensor, temperature: float = 1.0
+    model: GPT,
+    params: Params,
+    prompts: list[list[int]],
+    uniforms: Tensor,
+    ends: Sequence[int],
+    temperature: float = 1.0,
 ) -> Rollouts:
     """Samples from pi_params: N / P responses for each of the P prompts.
 
     prompts: P lists of tokens, none empty. uniforms (N, max_new) float32 in [0, 1): the random number of each
-    row and position; a prompt's rows stand together. Temperature 0 is greedy, with log-probs at 1. Raises
-    FloatingPointError if a log-prob is not finite.
+    row and position; a prompt's rows stand together. ends: the tokens that end a response. Temperature 0 is
+    greedy, with log-probs at 1. The network computes where params lie and in their precision; the rollouts
+    are in CPU memory. Raises FloatingPointError if a log-prob is not finite.
     """
     N, max_new = uniforms.shape
     if N % len(prompts):
@@ -93,19 +102,24 @@ def sample(
     group, width = N // len(prompts), max(map(len, prompts))
     policy = build(model.config)  # takes the weights once, where functional_call would at every token
     policy.load_state_dict(params, assign=True)
+    head = policy.head.detach()  # (vocab, C)
+    device, stops = head.device, torch.tensor(ends)
     start = torch.tensor([width - len(prompt) for prompt in prompts])  # (P,)
     left = torch.tensor([[PAD] * (width - len(prompt)) + prompt for prompt in prompts])  # (P, width)
-    cache = Cache.empty(model.config, len(prompts), width, start if start.any() else None)
-    logits = policy(left, cache=cache)[:, -1].repeat_interleave(group, dim=0)  # (N, vocab)
+    cache = Cache.empty(model.config, len(prompts), width, head, start.to(device) if start.any() else None)
+    hidden = policy.model(left.to(device), cache=cache)[:, -1].repeat_interleave(group, dim=0)  # (N, C)
     cache = cache.fork(group, width + max_new)
 
     response, mask = torch.full((N, max_new), PAD), torch.zeros(N, max_new, dtype=torch.bool)
     logp, finished = torch.zeros(N, max_new), torch.zeros(N, dtype=torch.bool)
     rows = torch.arange(N)  # which response each live row of the cache writes
     for t in range(max_new):
-        token, chosen = choose(logits, uniforms[rows, t], temperature)  # (n,), (n,)
+        logits = wide(F.linear(hidden, head))  # (n, vocab)
+        token, chosen = (
+            x.cpu() for x in choose(logits, uniforms[rows, t].to(device), temperature)
+        )  # (n,), (n,)
         response[rows, t], logp[rows, t], mask[rows, t] = token, chosen, True
-        ended = token == EOS
+        ended = torch.isin(token, stops)  # (n,)
         if ended.any():
             finished[rows[ended]] = True
             live = len(rows) - int(ended.sum())
@@ -116,7 +130,7 @@ def sample(
             cache.keep(holes, movers, live)
         if len(rows) == 0 or t + 1 == max_new:
             break
-        logits = policy(token[:, None], cache=cache)[:, 0]  # (n, vocab)
+        hidden = policy.model(token[:, None].to(device), cache=cache)[:, 0]  # (n, C)
 
     if not logp.isfinite().all():
         raise FloatingPointError("the policy's log-probs are not finite: its weights have diverged")
@@ -125,6 +139,16 @@ def sample(
     logp = align(torch.zeros(left.shape), logp, start, 0.0)  # (N, T)
     rollouts = Rollouts(align(left, response, start, PAD), mask, token_weights(mask), logp, finished)
     return rollouts.select(torch.arange(N))
+
+
+def join(parts: list[Rollouts]) -> Rollouts:
+    """Rows sampled in several calls as one batch, whose token weights sum to 1 over all."""
+    T = max(part.tokens.shape[1] for part in parts)
+    wide = lambda name: torch.cat(
+        [F.pad(getattr(part, name), (0, T - part.tokens.shape[1])) for part in parts]
+    )
+    mask, finished = wide("mask"), torch.cat([part.finished for part in parts])
+    return Rollouts(wide("tokens"), mask, token_weights(mask), wide("logp"), finished)
 
 
 def choose(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -149,7 +173,7 @@ def align(left: Tensor, right: Tensor, start: Tensor, fill: float) -> Tensor:
     return moved.masked_fill(column >= both.shape[1], fill)
 
 
-def texts(rollouts: Rollouts, tokenizer: tiktoken.Encoding) -> list[str]:
+def texts(rollouts: Rollouts, tokenizer: Tokenizer) -> list[str]:
     """Each row's response, without its end-of-text token."""
     rows = zip(rollouts.tokens.tolist(), rollouts.mask.tolist(), rollouts.finished.tolist(), strict=True)
     responses = [

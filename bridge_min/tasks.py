@@ -2,17 +2,20 @@
 
 A world is a module (arith.py, logic.py) that can draw a puzzle, word it as a problem, demonstrate it and
 write a document for pretraining. Here they become splits: all disjoint by puzzle, in whatever wording, and
-the base never reads a validation or test puzzle. Every random choice follows from the seed. Read on in
+the base never reads a validation or test puzzle. Files of problems (jsonl.py) become splits that are disjoint
+by text; what a checkpoint has read, nobody knows. Every random choice follows from the seed. Read on in
 pretrain.py and data.py.
 """
 
 import random
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import arith, logic
 from .answer import reference_problem
-from .config import Config, ConfigError
+from .config import Config, ConfigError, require
+from .jsonl import read_problems
 from .problem import Problem
 
 WORLDS = {"arith": arith, "logic": logic}
@@ -24,13 +27,15 @@ class Task:
     train: list[Problem]  # the first of them have a demonstration
     val: list[Problem]
     tests: dict[str, list[Problem]]  # by the name of the suite
-    demos: list[Problem]  # demos[i] is of train[i]; some are wrong, some are far from the base's style
+    demos: list[Problem]  # demos[i] is of train[i]; a toy world's may be wrong, or far from the base's style
     hidden: frozenset[Hashable]  # validation and test puzzles, which the base must not read in any wording
 
 
 def load_task(config: Config) -> Task:
     """The problems of a config, the same for the same seed. Raises ConfigError if there are not enough
     different ones, or a reference answer cannot be used."""
+    if config.task == "jsonl":
+        return load_files(config)
     world, draw, seen = WORLDS[config.task], random.Random(f"{config.seed}/problems"), set()
 
     def take(suite: str, count: int) -> list:
@@ -60,6 +65,68 @@ def load_task(config: Config) -> Task:
     return task
 
 
+def load_files(config: Config) -> Task:
+    """The problems of a config's files. The train file is shuffled: the first problems are for validation,
+    the next with a solution are demonstrated. Raises ConfigError as above, and for a file it cannot use."""
+    require("{problem}" in config.prompt, f"prompt = {config.prompt!r} must contain {{problem}}")
+    require(bool(config.train_file), "train_file is empty: name a file of problems in the folder `data`")
+    require(
+        bool(config.test_files) or config.table == "none",
+        "test_files is empty: name a test suite, or set table = 'none' to do without",
+    )
+    suites = {Path(name).stem: read(config, name) for name in config.test_files}
+    require(len(suites) == len(config.test_files), f"two of test_files = {config.test_files} share a name")
+    lines = read(config, config.train_file)
+    fresh = unlike(lines, {same_text(p) for problems in suites.values() for p in problems})
+    random.Random(f"{config.seed}/problems").shuffle(fresh)
+    val, left = fresh[: config.val_problems], fresh[config.val_problems :]
+    solved = [problem for problem in left if problem.solution]
+    for key, found, kind in (("train_problems", left, "problems"), ("demos", solved, "solutions")):
+        asked = getattr(config, key)
+        require(
+            asked <= len(found),
+            f"{config.train_file} has {len(found)} {kind} besides those of val_problems = "
+            f"{config.val_problems}: {key} = {asked} is more",
+        )
+    train = list(dict.fromkeys([*solved[: config.demos], *left]))[: config.train_problems]
+    demos = train[: config.demos]
+    print(
+        f"{config.train_file}: {len(lines)} lines, {len(lines) - len(fresh)} dropped (repeated, or in a test "
+        f"file); {len(val)} for validation, {len(train)} to train on, {len(demos)} of them demonstrated, "
+        f"{sum(not demo.reward(demo.solution) for demo in demos)} by a solution that earns no reward"
+    )
+    return Task(train, val, {name: some(config, name, suites[name]) for name in suites}, demos, frozenset())
+
+
+def read(config: Config, name: str) -> list[Problem]:
+    path = Path(config.data) / name
+    problems = read_problems(path, config.prompt)
+    check_references(problems, str(path))
+    return problems
+
+
+def unlike(problems: list[Problem], seen: set[str]) -> list[Problem]:
+    """The first of each text that is not in `seen`, which grows by them."""
+    fresh = []
+    for problem in problems:
+        if (text := same_text(problem)) not in seen:
+            seen.add(text)
+            fresh.append(problem)
+    return fresh
+
+
+def same_text(problem: Problem) -> str:
+    """Equal for problems whose texts differ in white space only."""
+    return " ".join(problem.prompt.split())
+
+
+def some(config: Config, suite: str, problems: list[Problem]) -> list[Problem]:
+    """A test suite, or test_problems of it at random if it has more."""
+    if len(problems) <= config.test_problems:
+        return problems
+    return random.Random(f"{config.seed}/{suite}").sample(problems, config.test_problems)
+
+
 def draw_kind(draw: random.Random, config: Config) -> str:
     share = draw.random()
     if share < config.wrong_demos:
@@ -69,6 +136,7 @@ def draw_kind(draw: random.Random, config: Config) -> str:
 
 def reading(config: Config, step: int, hidden: frozenset[Hashable]) -> list[tuple[str, str]]:
     """One pretraining batch of documents (prompt, response), none of them about a puzzle in `hidden`."""
+    require(config.task in WORLDS, f"task = {config.task!r} has no documents to pretrain on: set base")
     world, draw, documents = WORLDS[config.task], random.Random(f"{config.seed}/{step}/reading"), []
     while len(documents) < config.base_batch:
         puzzle, prompt, response = world.document(draw, config)

@@ -79,8 +79,8 @@ class World:
         )
         self.reference = double(base)
         sizes = {"micro_batch": 64, "prompts": 4, "group": 3, "demos_per_step": 3}
-        self.config = Config(model=model_config, lora_scale=1.5, lam=0.4, eta=0.3, **sizes)
-        self.logprobs = partial(policy_logprobs, self.model, 1.5)
+        precise = {"dtype": "float64", "master": "float64"}
+        self.config = Config(model=model_config, lora_scale=1.5, lam=0.4, eta=0.3, **sizes, **precise)
         prompts = [[1, 2, 3], [4, 5], [6, 1, 1, 2], [3, 4, 5]]
         demos = pack(prompts[:3], [[7, 8, EOS], [9, 3, 2, EOS], [1, EOS]])
         self.demos = Demos(
@@ -98,6 +98,10 @@ class World:
         self.rollouts = Rollouts(batch.tokens, batch.mask, weights, logp, finished)
         self.reward([1, 0, 0.25, 0, 0, 0, 1, 1, 1, 0, 0, 1])
         self.players = {"theta": self.theta, "theta_hat": self.theta_hat, "w": self.w}
+
+    @property
+    def logprobs(self):
+        return partial(policy_logprobs, self.model, self.config)
 
     def reward(self, rewards):
         self.rollouts.rewards = torch.tensor(rewards, dtype=torch.float64)

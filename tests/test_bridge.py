@@ -26,6 +26,7 @@ from bridge_min.bridge import (
 from bridge_min.config import generator
 from bridge_min.lora import init_lora, merge
 from bridge_min.losses import sequence_weights
+from bridge_min.model import Block, hidden_states
 from bridge_min.tokenizer import EOS
 
 
@@ -196,6 +197,49 @@ def test_rows_without_advantage_are_left_out_but_counted(world):
     seen.clear()
     bridge(replace(world.step(kl=0.1), logprobs=logprobs), world.players)
     assert sorted(seen) == [3, 12, 12]  # with a KL term every row counts
+
+
+@pytest.mark.parametrize(
+    "changes", [{"recompute": True}, {"logit_tokens": 5}, {"micro_batch": 2}, {"offload": True}], ids=str
+)
+@pytest.mark.parametrize("select", ["none", "demo"])
+def test_what_saves_memory_changes_nothing(world, changes, select):
+    whole, stats = everything(world, select=select)
+    saving, same = everything(world, select=select, **changes)
+    for player, direction in whole.items():
+        assert gap(saving[player], direction) < 1e-13 * max(1, size(direction)), player
+    assert same == pytest.approx(stats, rel=1e-12)
+
+
+def test_recompute_computes_each_block_twice_and_keeps_little(world, monkeypatch):
+    """Of a block the backward pass needs a hundred numbers per token; of its input, one residual stream."""
+    runs, forward, kept = [], Block.forward, {}
+    monkeypatch.setattr(Block, "forward", lambda self, *args: (runs.append(1), forward(self, *args))[1])
+    theta = {name: value.requires_grad_() for name, value in double(world.theta).items()}
+    for recompute in (False, True):
+        runs.clear()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):  # noqa: B023
+            hidden = hidden_states(world.model, theta, world.rollouts.tokens, recompute)
+            kept[recompute] = sum(sizes)
+        assert len(runs) == 2
+        hidden.sum().backward()
+        assert len(runs) == (4 if recompute else 2)
+    assert kept[True] < 0.1 * kept[False]
+
+
+def test_bfloat16_directions_are_those_of_float64_roughly(world):
+    """And a float32 master keeps float32 gradients."""
+    exact, _ = everything(world)
+    players = {name: {k: v.float() for k, v in params.items()} for name, params in world.players.items()}
+    rough, _ = bridge(world.step(dtype="bfloat16", master="float32"), players)
+    for player in ("theta", "theta_hat"):
+        a, b = (
+            torch.cat([d[k].double().flatten() for k in exact[player]])
+            for d in (exact[player], rough[player])
+        )
+        assert {value.dtype for value in rough[player].values()} == {torch.float32}
+        assert float(torch.cosine_similarity(a, b, dim=0)) > 0.995
 
 
 @pytest.mark.parametrize("objective", ["sft", "rl"])

@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from bridge_min import checkpoint
 from bridge_min.bridge import adamw, ascend, bridge
-from bridge_min.checkpoint import CheckpointError, load_model, load_run, read_tensors, save_model, save_run
+from bridge_min.checkpoint import CheckpointError, load_run, open_tensors, save_run
 from bridge_min.config import generator
 from bridge_min.gain import new_memory
 from bridge_min.lora import init_lora, merge
 from bridge_min.model import init_params
+from bridge_min.pretrained import load_pretrained, save_pretrained
 
 
 @pytest.fixture
@@ -71,9 +72,9 @@ def test_the_model_folder_holds_the_merged_policy(tmp_path, theta):
         theta = init_params(config, generator(0, 0, "init"))
         w = {k: v + 0.1 for k, v in init_lora(theta, ("q_proj",), 2, generator(0, 0, "lora")).items()}
         merged = merge(theta, w, 2.0)
-        save_model(tmp_path, merged, config)
-        loaded_config, loaded = load_model(tmp_path)
-        assert loaded_config == config and loaded.keys() == merged.keys()
+        save_pretrained(tmp_path, merged, config)
+        model, loaded = load_pretrained(tmp_path)
+        assert model.config == replace(config, head_dim=config.hd) and loaded.keys() == merged.keys()
         assert all(torch.equal(loaded[name], merged[name]) for name in merged)
 
 
@@ -103,7 +104,7 @@ def test_any_flipped_byte_and_any_cut_is_refused(tmp_path):
 
 
 def test_a_damaged_model_folder_is_refused(tmp_path, theta):
-    save_model(tmp_path, theta, SMALL)
+    save_pretrained(tmp_path, theta, SMALL)
     path, draw = tmp_path / "model.safetensors", random.Random(1)
     whole = path.read_bytes()
     for place in draw.sample(range(len(whole)), 60):
@@ -111,7 +112,7 @@ def test_a_damaged_model_folder_is_refused(tmp_path, theta):
         damaged[place] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
         try:
-            _, loaded = load_model(tmp_path)
+            _, loaded = load_pretrained(tmp_path)
         except CheckpointError as error:
             assert "model.safetensors" in str(error)
         else:  # the digest's own name was hit, and nothing else
@@ -121,15 +122,15 @@ def test_a_damaged_model_folder_is_refused(tmp_path, theta):
     for change in ({"rope_theta": 12345.0}, {"rms_norm_eps": 0.5}, {"rope_thta": 1.0, "rope_theta": None}):
         (tmp_path / "config.json").write_text(json.dumps({**settings, **change}))
         with pytest.raises(CheckpointError, match=r"config\.json"):
-            load_model(tmp_path)
+            load_pretrained(tmp_path)
     del settings["rope_theta"]
     (tmp_path / "config.json").write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match="rope_theta' is missing"):
-        load_model(tmp_path)
+        load_pretrained(tmp_path)
 
 
 def test_missing_foreign_and_misshapen_tensors_are_named(tmp_path, theta):
-    save_model(tmp_path, theta, SMALL)
+    save_pretrained(tmp_path, theta, SMALL)
     path, name = tmp_path / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
     for change, words in (
         (lambda t: t.pop(name), f"{name} is missing"),
@@ -140,7 +141,7 @@ def test_missing_foreign_and_misshapen_tensors_are_named(tmp_path, theta):
         change(tensors)
         save_file(tensors, path)
         with pytest.raises(CheckpointError, match=words):
-            load_model(tmp_path)
+            load_pretrained(tmp_path)
 
 
 def test_a_run_of_another_shape_is_refused_by_the_tensor(tmp_path):
@@ -153,43 +154,44 @@ def test_a_run_of_another_shape_is_refused_by_the_tensor(tmp_path):
 
 def test_what_is_missing_or_no_checkpoint_is_said(tmp_path, theta):
     with pytest.raises(CheckpointError, match=r"config\.json does not exist"):
-        load_model(tmp_path)
+        load_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        load_model(tmp_path)
-    save_model(tmp_path, theta, SMALL)
+        load_pretrained(tmp_path)
+    save_pretrained(tmp_path, theta, SMALL)
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**settings, "hidden_size": 16}))
     with pytest.raises(CheckpointError, match=r"config\.json is not the one"):
-        load_model(tmp_path)
+        load_pretrained(tmp_path)
     save_file(theta, tmp_path / "model.safetensors")  # a foreign file, without our metadata
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: tensor .* has shape"):
-        load_model(tmp_path)
+    with pytest.raises(CheckpointError, match=r"tensor .* has shape"):
+        load_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors does not exist"):
-        load_model(tmp_path)
+        load_pretrained(tmp_path)
     save_file(theta, tmp_path / "checkpoint.safetensors")
     with pytest.raises(CheckpointError, match="no checkpoint of a run"):
         load_run(tmp_path / "checkpoint.safetensors", {}, {})
 
 
 def test_a_crash_while_writing_leaves_the_old_file(tmp_path, theta, monkeypatch):
-    save_model(tmp_path, theta, SMALL)
+    save_pretrained(tmp_path, theta, SMALL)
 
     def crash(*_):
         raise OSError("power cut")
 
     monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(OSError, match="power cut"):
-        save_model(tmp_path, {name: value + 1 for name, value in theta.items()}, SMALL)
+        save_pretrained(tmp_path, {name: value + 1 for name, value in theta.items()}, SMALL)
     monkeypatch.undo()
-    assert all(torch.equal(value, theta[name]) for name, value in load_model(tmp_path)[1].items())
+    assert all(torch.equal(value, theta[name]) for name, value in load_pretrained(tmp_path)[1].items())
 
 
 def test_the_file_is_plain_safetensors(tmp_path, theta):
-    save_model(tmp_path, theta, SMALL)
+    save_pretrained(tmp_path, theta, SMALL)
     assert all(
         torch.equal(value, theta[name]) for name, value in load_file(tmp_path / "model.safetensors").items()
     )
-    digest = read_tensors(tmp_path / "model.safetensors")[1]["digest"]
+    with open_tensors(tmp_path / "model.safetensors") as (_, metadata):
+        digest = metadata["digest"]
     assert len(digest) == 64 and digest != checkpoint.NO_DIGEST

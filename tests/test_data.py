@@ -1,12 +1,13 @@
 """One step's data: demonstrations end in EOS, advantages follow from rewards, all from (seed, step)."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 
 from bridge_min.config import Config, ConfigError, ModelConfig, generator
-from bridge_min.data import check_fit, choose, demonstrate, encode, flipped, reward, roll_out
+from bridge_min.data import check_fit, choose, demonstrate, encode, flipped, longest_rows, reward, roll_out
 from bridge_min.losses import group_advantages, sequence_weights, token_weights
 from bridge_min.model import build, init_params
 from bridge_min.problem import KINDS
@@ -55,8 +56,14 @@ def test_lengths_that_cannot_fit_are_refused_before_anything_is_computed():
     check_fit(CONFIG, CONFIG.model, TOKENIZER, TASK)
     with pytest.raises(ConfigError, match=r"max_new = 250.*max_position_embeddings = 256"):
         check_fit(replace(CONFIG, max_new=250), CONFIG.model, TOKENIZER, TASK)
-    with pytest.raises(ConfigError, match=r"solutions up to \d+.*max_position_embeddings = 30"):
-        check_fit(CONFIG, replace(CONFIG.model, max_position_embeddings=30), TOKENIZER, TASK)
+    longest = longest_rows(CONFIG, TOKENIZER, TASK)
+    solutions = [len(TOKENIZER.encode_response(d.prompt + d.solution)) for d in TASK.demos]
+    assert longest[1] == max(solutions) and longest[0] == CONFIG.max_new + max(
+        len(p.prompt) for p in (*TASK.train, *TASK.val, *itertools.chain(*TASK.tests.values()))
+    )
+    short = replace(CONFIG.model, max_position_embeddings=longest[1] - 1)
+    with pytest.raises(ConfigError, match=f"up to {longest[1]} tokens.*max_position_embeddings"):
+        check_fit(replace(CONFIG, max_new=1), short, TOKENIZER, TASK)
     with pytest.raises(ConfigError, match="vocab_size = 100"):
         check_fit(CONFIG, replace(CONFIG.model, vocab_size=100), TOKENIZER, TASK)
 
@@ -64,7 +71,7 @@ def test_lengths_that_cannot_fit_are_refused_before_anything_is_computed():
 def test_only_a_finished_response_is_rewarded():
     problems = TASK.train[:2]
     responses = [text for problem in problems for text in (problem.solution, problem.solution, "#### 1000")]
-    tokens = [TOKENIZER.encode_ordinary(text) for text in responses]
+    tokens = [TOKENIZER.encode(text) for text in responses]
     batch = pack(encode(TOKENIZER, [problems[0]] * 3 + [problems[1]] * 3), tokens)
     finished = torch.tensor([True, False, True, False, True, True])
     rollouts = Rollouts(batch.tokens, batch.mask, batch.weights, torch.zeros(batch.tokens.shape), finished)

@@ -31,7 +31,7 @@ def g_rl_at(world, w):
 def test_gains_are_inner_products_with_each_tokens_gradient(world, with_w):
     w = world.w if with_w else {}
     g_rl = g_rl_at(world, w)
-    gains = token_gains(world.logprobs, world.theta, w, world.demos, g_rl)
+    gains = token_gains(world.logprobs, world.theta, w, world.demos, g_rl, 2)
     expected = torch.zeros_like(gains)
     for (n, t), gain in naive_gains(world, world.theta, w, g_rl).items():
         expected[n, t] = gain
@@ -228,7 +228,7 @@ def test_each_step_adds_one_draw_to_the_memory_whatever_the_reading(world, meta)
     for draws in (1, 2):
         bridge(world.step(memory=memory, select="demo", meta=meta), world.players)
         assert memory["draws"].tolist() == [draws, 0, draws, 0, draws]
-    gains = token_gains(world.logprobs, world.theta, world.w, world.demos, g_rl_at(world, world.w))
+    gains = token_gains(world.logprobs, world.theta, world.w, world.demos, g_rl_at(world, world.w), 2)
     weakest = torch.stack([row[own].min() for row, own in zip(gains, world.demos.mask, strict=True)])
     expected = 2 * weakest / weakest.abs().mean()
     torch.testing.assert_close(memory["gain"][index], expected.float())

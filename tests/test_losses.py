@@ -26,13 +26,54 @@ def test_token_logprobs_are_those_of_the_next_token_at_the_temperature():
     g = torch.Generator().manual_seed(0)
     logits, tokens = torch.randn(2, 4, 5, generator=g), torch.randint(5, (2, 4), generator=g)
     for temperature in (1.0, 0.7):
-        logp = token_logprobs(logits, tokens, temperature)
+        logp = token_logprobs(logits, torch.eye(5), tokens, temperature)
         assert logp[:, 0].tolist() == [0, 0]
         for n in range(2):
             for t in range(1, 4):
                 expected = torch.log_softmax(logits[n, t - 1] / temperature, -1)[tokens[n, t]]
                 assert logp[n, t] == pytest.approx(float(expected), abs=1e-6)
-    assert torch.equal(token_logprobs(logits, tokens, 0), token_logprobs(logits, tokens, 1.0))
+    greedy, sampled = (token_logprobs(logits, torch.eye(5), tokens, temperature) for temperature in (0, 1.0))
+    assert torch.equal(greedy, sampled)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8, 100])
+def test_token_logprobs_do_not_depend_on_how_many_logits_exist_at_once(at_once):
+    g = torch.Generator().manual_seed(0)
+    hidden, head = (torch.randn(shape, generator=g, dtype=torch.float64) for shape in ((2, 4, 6), (5, 6)))
+    tokens = torch.randint(5, (2, 4), generator=g)
+    hidden.requires_grad_(), head.requires_grad_()
+    slope = torch.randn(2, 4, generator=g, dtype=torch.float64)
+    expected = torch.zeros(2, 4, dtype=torch.float64)
+    expected[:, 1:] = (hidden @ head.T / 0.7).log_softmax(-1)[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
+    logp = token_logprobs(hidden, head, tokens, 0.7, at_once)
+    torch.testing.assert_close(logp, expected)
+    for found, wanted in zip(
+        *(torch.autograd.grad((x * slope).sum(), (hidden, head)) for x in (logp, expected)), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_no_tensor_of_all_logits_exists_in_either_pass():
+    """Not even for a moment: every tensor that any operation returns is watched."""
+    sizes = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            sizes.extend(
+                x.numel()
+                for x in (out if isinstance(out, tuple | list) else (out,))
+                if isinstance(x, torch.Tensor)
+            )
+            return out
+
+    hidden, head = torch.randn(4, 25, 6, requires_grad=True), torch.randn(50, 6, requires_grad=True)
+    tokens = torch.randint(50, (4, 25))
+    for at_once, most in ((10, 10 * 50), (100, 100 * 50)):
+        sizes.clear()
+        with Watch():
+            token_logprobs(hidden, head, tokens, 0.7, at_once).sum().backward()
+        assert max(sizes) == max(most, hidden.numel())
 
 
 def test_weights_sum_to_one_and_share_by_token_or_by_sequence():

@@ -66,7 +66,7 @@ def test_positions_count_from_each_row_s_first_real_token(policy, monkeypatch):
         "bridge_min.model.rotary_table",
         lambda position, config: (seen.append(position.tolist()), rotary_table(position, config))[1],
     )
-    cache = Cache.empty(policy[0].config, 2, 4, torch.tensor([0, 2]))
+    cache = Cache.empty(policy[0].config, 2, 4, torch.zeros(1), torch.tensor([0, 2]))
     run(policy, random_tokens(2, 3), cache=cache)
     run(policy, random_tokens(2, 1), cache=cache)
     assert seen == [[[0, 1, 2], [0, 0, 0]], [[3], [1]]]
@@ -77,7 +77,7 @@ def test_cached_equals_uncached(policy, start):
     tokens = random_tokens(3, 9)
     start = None if start is None else torch.tensor(start)
     full = run(policy, tokens, start=start)
-    cache = Cache.empty(policy[0].config, 3, 9, start)
+    cache = Cache.empty(policy[0].config, 3, 9, torch.zeros(1), start)
     pieces = [run(policy, tokens[:, a:b], cache=cache) for a, b in ((0, 4), (4, 5), (5, 8), (8, 9))]
     real = torch.arange(9)[None] >= (start[:, None] if start is not None else torch.zeros(3, 1))
     torch.testing.assert_close(torch.cat(pieces, 1)[real], full[real], atol=1e-5, rtol=1e-5)
@@ -115,7 +115,7 @@ def test_the_network_is_its_formula_written_out():
     q, k, v = (h @ layer[f"self_attn.{name}_proj.weight"].T for name in "qkv")
     rotary = rotary_table(torch.arange(5)[None], config)
     q, k = (rotate(y[None, None], rotary)[0, 0] for y in (q, k))
-    scores = (q @ k.T / config.head_dim**0.5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+    scores = (q @ k.T / config.hd**0.5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
     x = x + scores.softmax(-1) @ v @ layer["self_attn.o_proj.weight"].T
     h = norm(x, layer["post_attention_layernorm.weight"])
     x = (

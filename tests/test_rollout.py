@@ -6,11 +6,11 @@ from conftest import SMALL
 from torch.func import functional_call
 
 from bridge_min.bridge import policy_logprobs
-from bridge_min.config import generator
+from bridge_min.config import Config, generator
 from bridge_min.losses import token_logprobs
 from bridge_min.model import build, init_params
-from bridge_min.rollout import choose, pack, sample, texts
-from bridge_min.tokenizer import EOS, PAD, byte_tokenizer
+from bridge_min.rollout import PAD, choose, join, pack, sample, texts
+from bridge_min.tokenizer import EOS, byte_tokenizer
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [5, 6]]
 GROUP, MAX_NEW = 6, 12
@@ -35,7 +35,7 @@ def uniforms():
 
 @pytest.fixture(scope="module")
 def rollouts(policy, uniforms):
-    return sample(*policy, PROMPTS, uniforms, 0.9)
+    return sample(*policy, PROMPTS, uniforms, (EOS,), 0.9)
 
 
 def response(rollouts, row):
@@ -51,11 +51,11 @@ def test_the_fixture_mixes_lengths_and_endings(rollouts):
 def test_a_row_is_the_same_alone_in_any_batch_and_in_any_order(policy, uniforms, rollouts):
     order = [2, 0, 3, 1]
     shuffled_uniforms = torch.cat([uniforms[p * GROUP : (p + 1) * GROUP] for p in order])
-    shuffled = sample(*policy, [PROMPTS[p] for p in order], shuffled_uniforms, 0.9)
+    shuffled = sample(*policy, [PROMPTS[p] for p in order], shuffled_uniforms, (EOS,), 0.9)
     for place, p in enumerate(order):
         for g in range(GROUP):
             row = p * GROUP + g
-            alone = sample(*policy, [PROMPTS[p]], uniforms[row : row + 1], 0.9)
+            alone = sample(*policy, [PROMPTS[p]], uniforms[row : row + 1], (EOS,), 0.9)
             assert response(rollouts, row) == response(shuffled, place * GROUP + g) == response(alone, 0)
             torch.testing.assert_close(
                 rollouts.logp[row][rollouts.mask[row]], alone.logp[0][alone.mask[0]], atol=1e-5, rtol=1e-5
@@ -64,8 +64,8 @@ def test_a_row_is_the_same_alone_in_any_batch_and_in_any_order(policy, uniforms,
 
 @pytest.mark.parametrize("temperature", [0.9, 1.0, 0.0])
 def test_recorded_log_probs_are_the_scored_ones(policy, uniforms, temperature):
-    rollouts = sample(*policy, PROMPTS, uniforms, temperature)
-    scored = policy_logprobs(policy[0], 1.0, policy[1], None, rollouts.tokens, temperature)
+    rollouts = sample(*policy, PROMPTS, uniforms, (EOS,), temperature)
+    scored = policy_logprobs(policy[0], Config(), policy[1], None, rollouts.tokens, temperature)
     assert float(((rollouts.logp - scored) * rollouts.mask).abs().max()) < 1e-5
     assert float((rollouts.logp * ~rollouts.mask).abs().max()) == 0
 
@@ -119,11 +119,11 @@ def test_weights_that_have_diverged_are_said_to_have(policy, uniforms):
     theta = {**policy[1], "model.norm.weight": torch.full_like(policy[1]["model.norm.weight"], torch.nan)}
     for temperature in (1.0, 0.0):
         with pytest.raises(FloatingPointError, match="diverged"):
-            sample(policy[0], theta, PROMPTS, uniforms, temperature)
+            sample(policy[0], theta, PROMPTS, uniforms, (EOS,), temperature)
 
 
 def test_greedy_takes_the_likeliest_token_whatever_the_random_numbers(policy, uniforms):
-    a, b = (sample(*policy, PROMPTS, u, 0.0) for u in (uniforms, 1 - uniforms))
+    a, b = (sample(*policy, PROMPTS, u, (EOS,), 0.0) for u in (uniforms, 1 - uniforms))
     assert torch.equal(a.tokens, b.tokens)
     logits = functional_call(*policy, (a.tokens,))
     likeliest = torch.nn.functional.pad(logits.argmax(-1)[:, :-1], (1, 0))
@@ -133,13 +133,14 @@ def test_greedy_takes_the_likeliest_token_whatever_the_random_numbers(policy, un
 def test_ended_rows_are_not_computed(policy, uniforms, rollouts, monkeypatch):
     """The rows that go through the network after the prompt are those still speaking, and none after the last
     end."""
-    computed, forward = [], type(policy[0]).forward
+    trunk = type(policy[0].model)
+    computed, forward = [], trunk.forward
     monkeypatch.setattr(
-        type(policy[0]),
+        trunk,
         "forward",
         lambda self, t, **kw: (computed.append(t.shape), forward(self, t, **kw))[1],
     )
-    sample(*policy, PROMPTS, uniforms, 0.9)
+    sample(*policy, PROMPTS, uniforms, (EOS,), 0.9)
     lengths = rollouts.mask.sum(1) - rollouts.finished.long()  # an EOS is never fed back
     speaking = [int((lengths > t).sum()) for t in range(MAX_NEW - 1)]
     assert computed[0] == (len(PROMPTS), max(map(len, PROMPTS)))
@@ -167,12 +168,47 @@ def test_packed_demonstrations_mask_the_response_with_its_end():
     torch.testing.assert_close(batch.weights[batch.mask], torch.full((5,), 0.2))
 
 
+def test_each_of_several_ends_ends_a_response(policy, uniforms, rollouts):
+    """And is part of it; nothing else changes."""
+    seen = rollouts.tokens[rollouts.mask].tolist()
+    other = max(set(seen) - {EOS}, key=seen.count)
+    both = sample(*policy, PROMPTS, uniforms, (EOS, other), 0.9)
+    assert any(response(both, row)[-1] == other for row in range(len(both)))
+    for row in range(len(both)):
+        long, short = response(rollouts, row), response(both, row)
+        cut = next((t + 1 for t, token in enumerate(long) if token in (EOS, other)), len(long))
+        assert short == long[:cut] and both.finished[row] == (short[-1] in (EOS, other))
+
+
+def test_sampling_in_several_calls_is_sampling_in_one(policy, uniforms, rollouts):
+    parts = [
+        sample(*policy, PROMPTS[a:b], uniforms[a * GROUP : b * GROUP], (EOS,), 0.9)
+        for a, b in ((0, 1), (1, 3), (3, 4))
+    ]
+    joined = join(parts)
+    for name in ("tokens", "mask", "finished", "weights"):
+        assert torch.equal(getattr(joined, name), getattr(rollouts, name)), name
+    torch.testing.assert_close(joined.logp, rollouts.logp)
+
+
+def test_sampling_in_bfloat16_records_its_own_log_probs(policy, uniforms):
+    """In float32, of what the network computed: those of scoring it again, as far as bfloat16 goes."""
+    theta = {name: value.bfloat16() for name, value in policy[1].items()}
+    rollouts = sample(policy[0], theta, PROMPTS, uniforms, (EOS,), 0.9)
+    assert rollouts.logp.dtype == torch.float32
+    config = Config(dtype="bfloat16", master="bfloat16")
+    scored = policy_logprobs(policy[0], config, theta, None, rollouts.tokens, 0.9)
+    difference = ((rollouts.logp - scored) * rollouts.mask).abs()
+    assert scored.dtype == torch.float32 and 0 < float(difference.max()) < 0.2
+
+
 def test_tokenizer_round_trip_and_distinct_specials():
     tokenizer = byte_tokenizer()
     text = "7+5=12\n#### 12 é 数 <|end|>"
-    tokens = tokenizer.encode_ordinary(text)
+    tokens = tokenizer.encode_response(text)[:-1]
     assert tokenizer.decode(tokens) == text and max(tokens) < 256  # text never makes a special token
-    assert PAD != EOS and tokenizer.n_vocab == 258
+    assert tokenizer.encode_response("5") == [53, EOS] and tokenizer.ends == (EOS,)
+    assert tokenizer.encode("5<|end|>") == [53, EOS] and tokenizer.n_vocab == 258
 
 
 def test_texts_leave_out_the_end_and_survive_any_tokens(rollouts):
@@ -184,6 +220,6 @@ def test_texts_leave_out_the_end_and_survive_any_tokens(rollouts):
 
 def test_log_probs_of_a_sampled_padding_token_count():
     logits = torch.zeros(1, 3, 258)
-    assert float(token_logprobs(logits, torch.tensor([[1, PAD, EOS]]))[0, 1]) == pytest.approx(
-        -float(torch.tensor(258.0).log())
-    )
+    assert float(
+        token_logprobs(logits, torch.eye(258), torch.tensor([[1, PAD, EOS]]))[0, 1]
+    ) == pytest.approx(-float(torch.tensor(258.0).log()))

@@ -21,7 +21,7 @@ import torch
 import train
 from bridge_min.baselines import METHODS
 from bridge_min.bridge import acting, bridge, schedule
-from bridge_min.checkpoint import read_tensors
+from bridge_min.checkpoint import open_tensors
 from bridge_min.config import load_config
 from train import cli
 
@@ -34,6 +34,11 @@ base_steps, base_target, base_batch, base_lr, threads = 250, 1.0, 32, 1e-2, 1
 prompts, group, max_new, demos_per_step, micro_batch = 4, 4, 24, 4, 8
 steps, log_every, eval_every, save_every, samples = 12, 2, 4, 3, 2
 """
+
+
+def read_tensors(path):
+    with open_tensors(path) as (file, metadata):
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,78 @@
+"""What a run needs of memory, said before it begins, and what it used.
+
+The sum of what must exist at once: the players, their optimizers and the weights that act all the time, and
+on top of them either an update (gradients, activations, logits) or sampling (keys and values). A micro-batch
+is counted as if all its rows were as long as the longest. Read on in train.py.
+"""
+
+import resource
+
+import torch
+
+from .config import Config, ModelConfig
+from .lora import init_lora
+from .model import build
+
+GIB = 2**30
+BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+
+
+def predict(config: Config, shape: ModelConfig, longest: tuple[int, int]) -> dict[str, float]:
+    """GiB by part; their sum is the peak. longest: tokens of the longest rollout and demonstration with their
+    prompts. The unrolled update, which keeps the whole batch's graph, is not foreseen."""
+    theta = dict(build(shape).named_parameters())
+    held, used = BYTES[config.master], BYTES[config.dtype]  # of a number of the players, of the network
+    size, largest = sum(value.numel() for value in theta.values()), shape.vocab_size * shape.hidden_size
+    bridge, shadow = config.method == "bridge", config.method == "bridge" and config.meta != "no_shadow"
+    w = {}
+    if bridge and not config.adapter:
+        w = init_lora(theta, config.lora_targets, config.lora_rank, torch.Generator())
+    lora = sum(value.numel() for value in w.values())
+    touched = sum(theta[name.replace("lora_A.weight", "weight")].numel() for name in w if "lora_A" in name)
+
+    always = {"theta": size * held, "theta_hat": shadow * size * held, "w": lora * held}
+    always["moments"] = 2 * (size * (1 + shadow) + lora) * held
+    always["reference"] = bool(config.kl) * size * held
+    copied = size if (config.dtype, config.device) != (config.master, config.home) else touched
+    always["weights that act"] = copied * used  # theta + w, in the network's precision, where it computes
+
+    rows, tokens = config.sample_rows, config.micro_batch * max(longest)
+    rows = min(rows, config.prompts * config.group)
+    update = {"gradients": (2 if bridge or config.method == "mix" else 1) * (size + lora) * held}
+    update["largest gradient"] = 2 * largest * used  # the embedding's, as a table and as the head
+    update["activations"] = activations(shape, config.recompute) * tokens * used
+    update["logits"] = (
+        3 * min(config.logit_tokens, tokens) * shape.vocab_size * 4
+    )  # with softmax and gradient
+    key = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.hd  # numbers per token
+    sampling = {"keys and values": rows * longest[0] * key * used}
+    sampling["sampling"] = rows * shape.vocab_size * 28  # logits, probabilities and, in float64, their sums
+    now = always | max(update, sampling, key=lambda part: sum(part.values()))
+    if config.device == "cpu":
+        now["the process itself"] = peak("cpu") * GIB
+    return {part: count / GIB for part, count in now.items()}
+
+
+def activations(shape: ModelConfig, recompute: bool) -> float:
+    """Numbers that the backward pass needs per token of a micro-batch, by what torch keeps of each block."""
+    C, heads, shared = (
+        shape.hidden_size,
+        shape.num_attention_heads * shape.hd,
+        shape.num_key_value_heads * shape.hd,
+    )
+    attention = 3 * heads + 2 * shared  # queries, keys, values, their result in two layouts
+    feed_forward = (2 if shape.family == "gpt2" else 4) * shape.intermediate_size
+    block = 4 * C + attention + feed_forward  # two residual streams and their norms
+    layers = shape.num_hidden_layers
+    return layers * C + block + 2 * C if recompute else layers * block + 2 * C
+
+
+def listed(parts: dict[str, float]) -> str:
+    return ", ".join(f"{part} {gib:.2f}" for part, gib in parts.items() if gib >= 0.005)
+
+
+def peak(device: str) -> float:
+    """GiB used so far at most: of the process, or of the GPU by torch."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return torch.cuda.max_memory_allocated() / GIB

@@ -1,0 +1,51 @@
+"""A real checkpoint learns to add, on CPU: the whole path in little. Every key: bridge_min/config.py.
+
+    python tiny_configs/make_sums.py data
+    python train.py tiny_configs/smollm2_sums.py
+
+Needs SmolLM2-135M in models/smollm2.
+"""
+
+out = "out/smollm2_sums"
+# memory: see README
+micro_batch = 8
+sample_rows = 64
+logit_tokens = 2048
+
+base = "models/smollm2"
+task = "jsonl"
+data = "data"
+train_file = "sums_train.jsonl"
+test_files = ("sums_test.jsonl",)
+prompt = """<|im_start|>user
+What is 3 + 4?<|im_end|>
+<|im_start|>assistant
+3 + 4 = 7
+#### 7<|im_end|>
+<|im_start|>user
+What is 26 + 57?<|im_end|>
+<|im_start|>assistant
+26 + 57 = 83
+#### 83<|im_end|>
+<|im_start|>user
+{problem}<|im_end|>
+<|im_start|>assistant
+"""
+end = ("<|im_end|>", "<|endoftext|>")
+train_problems = 1900
+val_problems = 100
+test_problems = 100
+demos = 500
+
+method = "bridge"
+lam = 0.5
+steps = 24
+eval_every = 8
+save_every = 24
+prompts = 8
+demos_per_step = 8
+group = 8
+max_new = 24
+lr = 1e-5
+lr_lora = 1e-4
+samples = 4
