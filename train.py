@@ -30,7 +30,7 @@ from bridge_min.evaluate import answer_problems, score, table
 from bridge_min.gain import new_memory
 from bridge_min.log import RunLog, open_folder
 from bridge_min.lora import init_lora
-from bridge_min.memory import listed, peak, predict
+from bridge_min.memory import fixed_limit, listed, peak, predict
 from bridge_min.model import GPT, Params, build
 from bridge_min.pretrain import base_model, network
 from bridge_min.pretrained import save_pretrained
@@ -47,6 +47,8 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     tokenizer = load_tokenizer(Path(config.base), config.end) if config.base else byte_tokenizer()
     check_fit(config, shape, tokenizer, task)
     start(config, shape, dict(build(shape).named_parameters()))  # targets that name nothing are refused here
+    if config.base:  # a toy's tensors are small, and the limit would slow them down
+        fixed_limit()
     predicted = predict(config, shape, longest_rows(config, tokenizer, task))
     print(f"memory: {sum(predicted.values()):.2f} GiB predicted: {listed(predicted)}")
     out = open_folder(config, resume, overwrite)

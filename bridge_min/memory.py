@@ -5,6 +5,7 @@ on top of them either an update (gradients, activations, logits) or sampling (ke
 is counted as if all its rows were as long as the longest. Read on in train.py.
 """
 
+import ctypes
 import resource
 
 import torch
@@ -14,6 +15,7 @@ from .lora import init_lora
 from .model import build
 
 GIB = 2**30
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 
 
@@ -65,6 +67,14 @@ def activations(shape: ModelConfig, recompute: bool) -> float:
     block = 4 * C + attention + feed_forward  # two residual streams and their norms
     layers = shape.num_hidden_layers
     return layers * C + block + 2 * C if recompute else layers * block + 2 * C
+
+
+def fixed_limit() -> None:
+    """glibc keeps what is freed below a limit that it raises to 32 MiB by itself, and a run then uses a fifth
+    more than it needs. A limit that is set stays: what is larger goes back to the system at once."""
+    limit = getattr(ctypes.CDLL(None), "mallopt", None)  # other systems' allocators have none
+    if limit is not None:
+        limit(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def listed(parts: dict[str, float]) -> str:

@@ -24,14 +24,14 @@ def written(folder, *lines):
 
 
 def test_a_line_becomes_a_problem(tmp_path):
-    shown = {"problem": r"\frac{1}{2} of {problem}?", "answer": "4", "solution": " 8 / 2 = 4\n#### 4\n"}
+    shown = {"problem": r"\frac{1}{2} of {problem}?", "answer": "4", "solution": " 4 = <<8/2=4>>4\n#### 4\n"}
     more = {**SUM, "solution": None, "level": [1], "id": 7}
     path = written(tmp_path, "\ufeff", SUM, shown, more, "\n \n")
     plain, worked, other = read_problems(path, "<|user|>{problem}{}\n{problem}")
     assert (
         plain.prompt == "<|user|>2 + 3?{}\n2 + 3?" and worked.prompt.count(r"\frac{1}{2} of {problem}?") == 2
     )
-    assert (worked.answer, worked.solution, worked.kind) == ("4", "8 / 2 = 4\n#### 4", "right")
+    assert (worked.answer, worked.solution, worked.kind) == ("4", "4 = 4\n#### 4", "right")
     assert plain == other and plain.solution == ""
     assert plain.reward("so it is\n#### 5") == 1 == worked.reward(worked.solution)
     assert plain.reward("so it is\n#### 6") == 0
@@ -110,6 +110,7 @@ def test_a_puzzle_s_demonstration_ends_with_the_roles(tmp_path):
     [
         "#### " + PEOPLE,
         "#### Al is a knave, Zoey is a knight.",
+        "#### First\nSuppose that Al is a knight.\n#### Al is a knave, Zoey is a knight",
         "So it is.\n#### (1) zoey is a KNIGHT; and Al: knave",
         "<think>#### Al is a knight</think>So\n#### **Zoey** is a knight and **Al** is a knave.",
         f"Hence <answer>\n{PEOPLE}\n</answer>",
@@ -135,6 +136,7 @@ def test_roles_that_are_right(response):
         "#### Zoey is a knight, Al is a knave, Al is a knight",
         "#### Zoey is a knight, Al is a knave, Al is a knave",
         "#### Zoey is not a knave, Al is a knave",
+        "#### Zoey is not knight, Al is a knave",
         "#### Zoey is a knight, Al is not a knight",
         "#### Zoey is a knight or Al is a knave",
         "#### Zoey is a knight, Al is a knave?",
@@ -164,9 +166,9 @@ def test_reading_roles():
 def test_no_response_is_too_long_or_too_odd():
     began = time.perf_counter()
     for piece in ("#### ", "Al is a knave ", "and ", "1 ", "(", "Al ", "\\text{", "\ud800", "\0"):
-        for response in (piece * 100_000, "#### " + piece * 100_000):
+        for response in (piece * 30_000, "#### " + piece * 30_000):
             assert not gives_roles(response, PEOPLE)
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 3
 
 
 @pytest.mark.skipif(not FILES, reason="../shared/data is absent")

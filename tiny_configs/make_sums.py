@@ -11,6 +11,8 @@ import random
 import sys
 from pathlib import Path
 
+SHOWN = {(3, 4), (26, 57)}  # in the config's prompt
+
 
 def line(a: int, b: int) -> str:
     solution = f"{a} + {b} = {a + b}\n#### {a + b}"
@@ -19,7 +21,8 @@ def line(a: int, b: int) -> str:
 
 def main(folder: Path) -> None:
     draw = random.Random(0)
-    pairs = draw.sample(list(itertools.combinations_with_replacement(range(1, 100), 2)), 2200)
+    pairs = set(itertools.combinations_with_replacement(range(1, 100), 2)) - SHOWN
+    pairs = draw.sample(sorted(pairs), 2200)
     lines = [line(*draw.sample(pair, 2)) for pair in pairs]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sums_train.jsonl").write_text("".join(lines[:2000]))

@@ -8,7 +8,7 @@ Needs SmolLM2-135M in models/smollm2.
 
 out = "out/smollm2_sums"
 # memory: see README
-micro_batch = 8
+micro_batch = 16
 sample_rows = 64
 logit_tokens = 2048
 
@@ -33,14 +33,14 @@ What is 26 + 57?<|im_end|>
 """
 end = ("<|im_end|>", "<|endoftext|>")
 train_problems = 1900
-val_problems = 100
-test_problems = 100
+val_problems = 32
+test_problems = 50
 demos = 500
 
 method = "bridge"
 lam = 0.5
 steps = 24
-eval_every = 8
+eval_every = 12
 save_every = 24
 prompts = 8
 demos_per_step = 8
