@@ -32,11 +32,11 @@ from bridge_min.log import RunLog, open_folder
 from bridge_min.lora import init_lora
 from bridge_min.memory import fixed_limit, listed, peak, predict
 from bridge_min.model import GPT, Params, build
-from bridge_min.pretrain import base_model, network
+from bridge_min.pretrain import base_model, network, tokenizer_of
 from bridge_min.pretrained import save_pretrained
 from bridge_min.problem import Problem
 from bridge_min.tasks import Task, load_task
-from bridge_min.tokenizer import Tokenizer, TokenizerError, byte_tokenizer, load_tokenizer
+from bridge_min.tokenizer import Tokenizer, TokenizerError
 
 SHOWN = 300  # characters of a prompt's end and of a response, in the log
 
@@ -44,13 +44,13 @@ SHOWN = 300  # characters of a prompt's end and of a response, in the log
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
     torch.set_num_threads(config.threads)
     task, shape = load_task(config), network(config)
-    tokenizer = load_tokenizer(Path(config.base), config.end) if config.base else byte_tokenizer()
+    tokenizer = tokenizer_of(config)
     check_fit(config, shape, tokenizer, task)
     start(config, shape, dict(build(shape).named_parameters()))  # targets that name nothing are refused here
     if config.base:  # a toy's tensors are small, and the limit would slow them down
         fixed_limit()
     predicted = predict(config, shape, longest_rows(config, tokenizer, task))
-    print(f"memory: {sum(predicted.values()):.2f} GiB predicted: {listed(predicted)}")
+    print(listed(predicted))
     out = open_folder(config, resume, overwrite)
     model, base = base_model(config, task, tokenizer)
     logprobs = partial(policy_logprobs, model, config)
@@ -108,7 +108,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     if "w" in players:  # what acts is theta + w, as PEFT has it
         save_pretrained(out / "student", players["theta"], shape, source)
         save_adapter(out / "adapter", players["w"], players["theta"], config.lora_scale, shape, "../student")
-    finish(config, model, tokenizer, task, players, sum(predicted.values()), out)
+    finish(config, model, tokenizer, task, players, sum(predicted[config.device].values()), out)
 
 
 def start(config: Config, shape: ModelConfig, base: Params) -> Players:
@@ -174,7 +174,7 @@ def finish(
 ) -> None:
     """The table on the test suites, and results.json with the same."""
     used, tests = peak(config.device), task.tests
-    print(f"memory at its peak, in training: {used:.2f} GiB; {predicted:.2f} GiB were predicted")
+    print(f"memory of {config.device} at its peak, in training: {used:.2f} GiB, predicted {predicted:.2f}")
     rows: dict[str, Callable[[], Params]] = {}
     if config.table == "all":
         rows["base"] = lambda: acting(config, {"theta": base_model(config, task, tokenizer)[1]})
@@ -182,11 +182,13 @@ def finish(
             rows["shadow (theta_hat, w)"] = lambda: acting(config, players, "theta_hat")
     if config.table != "none":
         rows[f"trained by {config.method}"] = lambda: acting(config, players)
+    sizes = sorted({len(problems) for problems in tests.values()})
+    counts = " to ".join(map(str, [sizes[0], sizes[-1]][: len(sizes)])) + " problems a row"
     results = {}
     for name, row in rows.items():
         params = row()  # only now: with the others it would not fit
         scores = {suite: score(config, model, params, tokenizer, tests[suite]) for suite in tests}
-        print(f"\n{name}, {config.test_problems} problems a row, per cent\n{table(scores)}")
+        print(f"\n{name}, {counts}, per cent\n{table(scores)}")
         results[name] = {suite: asdict(s) for suite, s in scores.items()}
     write(out / "results.json", json.dumps({"scores": results, "peak_gib": used}, indent=2).encode())
     print(f"\nThe model is in {out}")

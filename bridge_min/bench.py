@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from statistics import median
-from unittest.mock import patch
 
 import torch
 
@@ -51,7 +50,7 @@ def steps(config: Config) -> None:
     model, base = base_model(config, task, tokenizer)
     w = init_lora(base, config.lora_targets, config.lora_rank, generator(config.seed, 0, "lora"))
     players = {"theta": base, "theta_hat": {name: value.clone() for name, value in base.items()}, "w": w}
-    logprobs = partial(policy_logprobs, model, config.lora_scale)
+    logprobs = partial(policy_logprobs, model, config)
     optimizers = {name: adamw(params) for name, params in players.items()}
     policy = acting(config, players)
     shown, tried = choose(config, 0)
@@ -118,8 +117,7 @@ def sampling(config: Config) -> None:
             return other.generate(padded, attention_mask=attention, generation_config=settings)
 
     def ours(end: int) -> float:
-        with patch("bridge_min.rollout.EOS", end):
-            return float(sample(model, base, prompts, uniforms).mask.sum(1).float().mean())
+        return float(sample(model, base, prompts, uniforms, (end,)).mask.sum(1).float().mean())
 
     print(f"sampling, {len(padded)} rows, one thread, seconds of generate / seconds of sample:")
     for name, end, shortest in (("equal lengths", -1, new), ("lengths as they come", EOS, 0)):

@@ -304,7 +304,7 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return make(kind, value, key + ".")
     if get_origin(kind) is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
+        parts = ([] if not value else value.split(",")) if isinstance(value, str) else value
         require(isinstance(parts, list | tuple), f"{key} = {value!r} must be a list")
         return tuple(convert(key, part, get_args(kind)[0]) for part in parts)
     if isinstance(value, str) and kind in (int, float, bool):

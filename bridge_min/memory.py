@@ -1,5 +1,7 @@
 """What a run needs of memory, said before it begins, and what it used.
 
+    python -m bridge_min.memory tiny_configs/qwen2_5_3b_math.py 3584      # rows of up to so many tokens
+
 The sum of what must exist at once: the players, their optimizers and the weights that act all the time, and
 on top of them either an update (gradients, activations, logits) or sampling (keys and values). A micro-batch
 is counted as if all its rows were as long as the longest. Read on in train.py.
@@ -7,21 +9,26 @@ is counted as if all its rows were as long as the longest. Read on in train.py.
 
 import ctypes
 import resource
+import sys
+from pathlib import Path
 
 import torch
 
-from .config import Config, ModelConfig
+from .checkpoint import CheckpointError
+from .config import Config, ConfigError, ModelConfig, load_config
 from .lora import init_lora
 from .model import build
+from .pretrained import read_config
 
 GIB = 2**30
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 
 
-def predict(config: Config, shape: ModelConfig, longest: tuple[int, int]) -> dict[str, float]:
-    """GiB by part; their sum is the peak. longest: tokens of the longest rollout and demonstration with their
-    prompts. The unrolled update, which keeps the whole batch's graph, is not foreseen."""
+def predict(config: Config, shape: ModelConfig, longest: tuple[int, int]) -> dict[str, dict[str, float]]:
+    """GiB by device and part; a device's sum is its peak. longest: tokens of the longest rollout and
+    demonstration with their prompts. The unrolled update, which keeps the whole batch's graph, is not
+    foreseen."""
     theta = dict(build(shape).named_parameters())
     held, used = BYTES[config.master], BYTES[config.dtype]  # of a number of the players, of the network
     size, largest = sum(value.numel() for value in theta.values()), shape.vocab_size * shape.hidden_size
@@ -32,16 +39,15 @@ def predict(config: Config, shape: ModelConfig, longest: tuple[int, int]) -> dic
     lora = sum(value.numel() for value in w.values())
     touched = sum(theta[name.replace("lora_A.weight", "weight")].numel() for name in w if "lora_A" in name)
 
-    always = {"theta": size * held, "theta_hat": shadow * size * held, "w": lora * held}
-    always["moments"] = 2 * (size * (1 + shadow) + lora) * held
-    always["reference"] = bool(config.kl) * size * held
-    copied = size if (config.dtype, config.device) != (config.master, config.home) else touched
-    always["weights that act"] = copied * used  # theta + w, in the network's precision, where it computes
+    home = {"theta": size * held, "theta_hat": shadow * size * held, "w": lora * held}
+    home["moments"] = 2 * (size * (1 + shadow) + lora) * held
+    home["reference"] = bool(config.kl) * size * held
+    gradients = {"gradients": (2 if bridge or config.method == "mix" else 1) * (size + lora) * held}
 
-    rows, tokens = config.sample_rows, config.micro_batch * max(longest)
-    rows = min(rows, config.prompts * config.group)
-    update = {"gradients": (2 if bridge or config.method == "mix" else 1) * (size + lora) * held}
-    update["largest gradient"] = 2 * largest * used  # the embedding's, as a table and as the head
+    copied = size if (config.dtype, config.device) != (config.master, config.home) else touched
+    always = {"weights that act": copied * used}  # theta + w, in the network's precision, where it computes
+    tokens, rows = config.micro_batch * max(longest), min(config.sample_rows, config.prompts * config.group)
+    update = {"largest gradient": 2 * largest * used}  # the embedding's, as a table and as the head
     update["activations"] = activations(shape, config.recompute) * tokens * used
     update["logits"] = (
         3 * min(config.logit_tokens, tokens) * shape.vocab_size * 4
@@ -49,10 +55,16 @@ def predict(config: Config, shape: ModelConfig, longest: tuple[int, int]) -> dic
     key = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.hd  # numbers per token
     sampling = {"keys and values": rows * longest[0] * key * used}
     sampling["sampling"] = rows * shape.vocab_size * 28  # logits, probabilities and, in float64, their sums
-    now = always | max(update, sampling, key=lambda part: sum(part.values()))
-    if config.device == "cpu":
-        now["the process itself"] = peak("cpu") * GIB
-    return {part: count / GIB for part, count in now.items()}
+    if config.home == config.device:
+        update = gradients | update  # which do not exist while it samples
+    busy = max(update, sampling, key=lambda part: sum(part.values()))
+    if config.home == config.device:
+        parts = {config.device: home | always | busy}
+    else:
+        parts = {config.device: always | busy, config.home: home | gradients}
+    if "cpu" in parts:
+        parts["cpu"]["the process itself"] = peak("cpu") * GIB
+    return {device: {name: n / GIB for name, n in part.items()} for device, part in parts.items()}
 
 
 def activations(shape: ModelConfig, recompute: bool) -> float:
@@ -77,8 +89,13 @@ def fixed_limit() -> None:
         limit(M_MMAP_THRESHOLD, 1 << 20)
 
 
-def listed(parts: dict[str, float]) -> str:
-    return ", ".join(f"{part} {gib:.2f}" for part, gib in parts.items() if gib >= 0.005)
+def listed(parts: dict[str, dict[str, float]]) -> str:
+    """A line per device."""
+    lines = []
+    for device, part in parts.items():
+        shares = ", ".join(f"{name} {gib:.2f}" for name, gib in part.items() if gib >= 0.005)
+        lines.append(f"memory of {device}: {sum(part.values()):.2f} GiB predicted: {shares}")
+    return "\n".join(lines)
 
 
 def peak(device: str) -> float:
@@ -86,3 +103,14 @@ def peak(device: str) -> float:
     if device == "cpu":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return torch.cuda.max_memory_allocated() / GIB
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or not sys.argv[2].isdecimal():
+        sys.exit(__doc__)
+    try:
+        settings = load_config(sys.argv[1], sys.argv[3:])
+        network = read_config(Path(settings.base)) if settings.base else settings.model
+        print(listed(predict(settings, network, (int(sys.argv[2]),) * 2)))
+    except (ConfigError, CheckpointError) as error:
+        sys.exit(f"error: {error}")

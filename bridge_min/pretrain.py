@@ -23,24 +23,16 @@ from .model import GPT, Params, build, init_params
 from .pretrained import load_pretrained, read_config, save_pretrained
 from .rollout import pack
 from .tasks import Task, reading
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, byte_tokenizer, load_tokenizer
 
 SETTINGS = (
     *("seed", "threads", "task", "chain", "hard_chain", "products", "largest", "model", "max_new"),
-    *(
-        "temperature",
-        "sample_rows",
-        "base_steps",
-        "base_target",
-        "base_batch",
-        "base_lr",
-        "worked_share",
-        "direct_share",
-    ),
+    *("temperature", "sample_rows", "base_steps", "base_target", "base_batch", "base_lr", "worked_share"),
+    "direct_share",
 )
-SOURCES = (  # all that is imported here, but for checkpoint.py, which only keeps what was made
-    *("answer", "arith", "bridge", "config", "data", "evaluate", "gain", "logic", "lora", "losses", "model"),
-    *("pretrain", "problem", "rollout", "tasks", "tokenizer"),
+SOURCES = (  # all that is imported here, but for checkpoint.py and pretrained.py, which keep what was made
+    *("answer", "arith", "bridge", "config", "data", "evaluate", "gain", "jsonl", "logic", "lora", "losses"),
+    *("model", "pretrain", "problem", "rollout", "tasks", "tokenizer"),
 )
 MICRO_BATCH, WARMUP, MAX_GRAD_NORM = 32, 20, 1.0  # rows, steps, norm
 CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
@@ -57,6 +49,11 @@ def base_model(config: Config, task: Task, tokenizer: Tokenizer) -> tuple[GPT, P
         write(folder / "base.json", to_json(config).encode())
         save_pretrained(folder, theta, config.model)
     return load_pretrained(folder, getattr(torch, config.master), config.home)
+
+
+def tokenizer_of(config: Config) -> Tokenizer:
+    """The checkpoint's, or the toys'. Raises TokenizerError."""
+    return load_tokenizer(Path(config.base), config.end) if config.base else byte_tokenizer()
 
 
 def network(config: Config) -> ModelConfig:

@@ -33,6 +33,7 @@ CHANGES = {
     **{
         "max_new": 65,
         "temperature": 0.9,
+        "sample_rows": 7,
         "base_target": 0.5,
         "base_steps": 4,
         "base_batch": 17,
@@ -87,7 +88,7 @@ def test_the_key_covers_every_module_that_pretraining_imports():
     folder, found, open_ends = Path(pretrain.__file__).parent, set(), ["pretrain"]
     while open_ends:
         name = open_ends.pop()
-        if name not in found and name != "checkpoint":
+        if name not in found and name not in ("checkpoint", "pretrained"):
             found.add(name)
             tree = ast.parse((folder / f"{name}.py").read_text())
             for node in ast.walk(tree):

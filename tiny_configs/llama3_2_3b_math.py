@@ -8,7 +8,6 @@ Needs Llama-3.2-3B-Instruct in models/llama-3.2-3b-instruct, and in data the fil
 """
 
 out = "out/llama3_2_3b_math"
-# memory: see README
 device = "cuda"
 offload = True
 dtype = "bfloat16"

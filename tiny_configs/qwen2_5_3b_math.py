@@ -8,7 +8,6 @@ Needs Qwen2.5-3B in models/qwen2.5-3b, and in data the files named below
 """
 
 out = "out/qwen2_5_3b_math"
-# memory: see README
 device = "cuda"
 offload = True
 dtype = "bfloat16"

@@ -8,7 +8,6 @@ Needs Qwen3-8B-Base in models/qwen3-8b-base, and in data the files named below
 """
 
 out = "out/qwen3_8b_math"
-# memory: see README
 device = "cuda"
 offload = True
 dtype = "bfloat16"

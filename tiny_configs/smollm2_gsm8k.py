@@ -1,4 +1,4 @@
-"""SmolLM2-135M on grade-school problems, on one small GPU. Every key: bridge_min/config.py.
+"""SmolLM2-135M on grade-school problems, on CPU: slow, but it runs. Every key: bridge_min/config.py.
 
     python train.py tiny_configs/smollm2_gsm8k.py
 
@@ -7,12 +7,10 @@ says in what form).
 """
 
 out = "out/smollm2_gsm8k"
-# memory: see README
-device = "cuda"
-dtype = "bfloat16"
-micro_batch = 16
-sample_rows = 512
-logit_tokens = 4096
+recompute = True
+micro_batch = 8
+sample_rows = 128
+logit_tokens = 2048
 
 base = "models/smollm2"
 task = "jsonl"
@@ -26,18 +24,18 @@ Reason step by step. The last line is #### and the answer.<|im_end|>
 <|im_start|>assistant
 """
 end = ("<|im_end|>", "<|endoftext|>")
-train_problems = 7273
-val_problems = 200
+train_problems = 7373
+val_problems = 100
 test_problems = 1319
 demos = 3000
 
 method = "bridge"
 lam = 0.5
-steps = 200
-prompts = 32
-demos_per_step = 16
+steps = 100
+prompts = 8
+demos_per_step = 8
 group = 8
-max_new = 320
+max_new = 256
 lr = 1e-5
 lr_lora = 1e-4
 table = "trained"

@@ -7,7 +7,6 @@ Needs SmolLM2-135M in models/smollm2.
 """
 
 out = "out/smollm2_sums"
-# memory: see README
 micro_batch = 16
 sample_rows = 64
 logit_tokens = 2048
