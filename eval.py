@@ -30,7 +30,6 @@ def main(folder: Path, options: dict[str, str]) -> None:
     settings = options.pop("config", own)
     require(bool(settings), f"{folder} has no run.json: say which task by --config=")
     config = load_config(settings, [f"--{key}={value}" for key, value in options.items()])
-    require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
     torch.set_num_threads(config.threads)
     task, toy = load_task(config), not config.base and not (folder / "tokenizer.json").exists()
     known = {"train": task.train, "val": task.val, **task.tests}

@@ -28,7 +28,7 @@ from bridge_min.config import Config, ConfigError, ModelConfig, generator, load_
 from bridge_min.data import check_fit, choose, demonstrate, longest_rows, reference_logprobs, roll_out
 from bridge_min.evaluate import answer_problems, score, table
 from bridge_min.gain import new_memory
-from bridge_min.log import RunLog, open_folder
+from bridge_min.log import RunLog, check_folder, open_folder
 from bridge_min.lora import init_lora
 from bridge_min.memory import fixed_limit, listed, peak, predict
 from bridge_min.model import GPT, Params, build
@@ -51,8 +51,9 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         fixed_limit()
     predicted = predict(config, shape, longest_rows(config, tokenizer, task))
     print(listed(predicted))
-    out = open_folder(config, resume, overwrite)
+    check_folder(config, resume, overwrite)
     model, base = base_model(config, task, tokenizer)
+    out = open_folder(config, resume, overwrite)  # only now that everything else is there
     logprobs = partial(policy_logprobs, model, config)
 
     players = start(config, shape, base)
@@ -88,6 +89,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
             peak = config.lr_lora if name == "w" else config.lr
             lr = peak * schedule(*stage(config, step), config.warmup)
             ascend(optimizers[name], params, directions[name], lr, config.max_grad_norm)
+        del directions  # as large as the players: not while the next step samples
         # The shadow begins again from the student; its optimizer keeps its moments, which are of RL alone.
         if config.shadow_reset and (step + 1) % config.shadow_reset == 0 and "theta_hat" in players:
             for name, value in players["theta_hat"].items():
@@ -100,8 +102,8 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
             validate(config, model, tokenizer, players, task.val, log, done)
         if done % config.save_every == 0 or done == config.steps or interrupted:
             log.sync()
-            save_pretrained(out, acting(config, players), shape, source)
             save_run(checkpoint, done, config, state, optimizers)
+            save_pretrained(out, acting(config, players), shape, source)
         if interrupted:
             sys.exit(f"interrupted: saved after step {done} in {out}; go on with --resume")
 
@@ -182,13 +184,13 @@ def finish(
             rows["shadow (theta_hat, w)"] = lambda: acting(config, players, "theta_hat")
     if config.table != "none":
         rows[f"trained by {config.method}"] = lambda: acting(config, players)
-    sizes = sorted({len(problems) for problems in tests.values()})
-    counts = " to ".join(map(str, [sizes[0], sizes[-1]][: len(sizes)])) + " problems a row"
     results = {}
     for name, row in rows.items():
         params = row()  # only now: with the others it would not fit
         scores = {suite: score(config, model, params, tokenizer, tests[suite]) for suite in tests}
-        print(f"\n{name}, {counts}, per cent\n{table(scores)}")
+        del params
+        counts = " or ".join(map(str, sorted({len(problems) for problems in tests.values()})))
+        print(f"\n{name}, {counts} problems a row, per cent\n{table(scores)}")
         results[name] = {suite: asdict(s) for suite, s in scores.items()}
     write(out / "results.json", json.dumps({"scores": results, "peak_gib": used}, indent=2).encode())
     print(f"\nThe model is in {out}")
@@ -216,6 +218,9 @@ def cli(arguments: Sequence[str]) -> None:
         train(load_config(rest[0], rest[1:]), "--resume" in arguments, "--overwrite" in arguments)
     except (ConfigError, CheckpointError, TokenizerError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except torch.OutOfMemoryError as error:
+        smaller = "micro_batch, sample_rows and logit_tokens, or turn recompute and offload on"
+        sys.exit(f"error: {error}\nout of memory: make {smaller}; --resume goes on with the new settings")
     except KeyboardInterrupt:
         sys.exit("stopped at once: what was saved is kept; go on with --resume")
 

@@ -89,6 +89,9 @@ def load_adapter(folder: Path, theta: Params, scale: float, config: ModelConfig)
     for key, value in given.items():
         if key not in READ + NO_MATTER and value not in (None, False, "none", {}, []):
             raise CheckpointError(f"{path}: {key} = {value!r} is not supported")
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(given.get(key) or {}, dict):
+            raise CheckpointError(f"{path}: {key} = {given[key]!r} is no map from names to numbers")
     if given.get("peft_type") != "LORA" or given.get("init_lora_weights", True) not in INITS:
         raise CheckpointError(f"{path}: only LORA adapters that leave the base as it is are supported")
     names = module_names(config)

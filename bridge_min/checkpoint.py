@@ -1,8 +1,8 @@
 """To disk and back, whole or not at all: safetensors and JSON, no pickle.
 
 A file is written beside its place, synced and renamed, so a crash leaves the old one. It carries a digest of
-all its bytes; a file that was cut or changed is refused by name. Tensors go through memory one at a time.
-Read on in pretrained.py, where these files make a checkpoint in Hugging Face's format.
+all its bytes; a file that was cut or changed is refused by name. Tensors are read one at a time. Read on in
+pretrained.py, where these files make a checkpoint in Hugging Face's format.
 """
 
 import hashlib
@@ -32,7 +32,10 @@ def beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may make the same base
     try:
+        draft.touch()
+        mode = draft.stat().st_mode
         yield draft
+        os.chmod(draft, mode)  # safetensors lets nobody else read
         for renamed in (False, True):
             if renamed:
                 os.replace(draft, path)

@@ -97,7 +97,7 @@ class Config:
     device: str = "cpu"  # cpu, or cuda: where the network computes
     offload: bool = False  # theta, theta_hat, w and their moments stay in CPU memory
     dtype: str = "float32"  # the network computes in float32 or bfloat16 (tests: float64)
-    master: str = "float32"  # theta, theta_hat, w and their moments: float32, or bfloat16 (loses small steps)
+    master: str = "float32"  # the players are kept in float32, or bfloat16, which loses what is small
     # The world (tasks.py)
     task: str = "arith"  # arith, logic, or jsonl: files of problems
     data: str = "data"  # jsonl: folder of the files
@@ -215,6 +215,7 @@ class Config:
             not self.base or self.model == ModelConfig(),
             f"model.* is for the toys; the network of base = {self.base!r} is what its config.json says",
         )
+        require(not self.adapter or self.lora_scale > 0, "adapter needs a lora_scale above 0")
         require(not self.adapter or self.method == "bridge", "adapter goes with method = bridge: it is its w")
         require(bool(self.out.strip()), "out must name a folder")
         require(bool(self.lora_targets), "lora_targets must name at least one matrix")
@@ -318,7 +319,10 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     return value
 
 
-ANY_TIME = ("out", "log_every", "eval_every", "save_every", "samples", "table")  # keys that change no weight
+ANY_TIME = (  # keys that change no weight, or by rounding only
+    *("out", "log_every", "eval_every", "save_every", "samples", "table", "threads"),
+    *("micro_batch", "sample_rows", "logit_tokens", "recompute", "device", "offload"),
+)
 
 
 def differences(config: Config, saved: Config) -> list[str]:

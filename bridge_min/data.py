@@ -25,7 +25,9 @@ def encode(tokenizer: Tokenizer, problems: list[Problem]) -> list[list[int]]:
 
 
 def check_fit(config: Config, model_config: ModelConfig, tokenizer: Tokenizer, task: Task) -> None:
-    """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network."""
+    """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network, or there
+    is no such device."""
+    require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
     longest, limit, vocabulary = (
         max(longest_rows(config, tokenizer, task)),
         model_config.max_position_embeddings,

@@ -14,6 +14,7 @@ from typing import Any
 
 from .checkpoint import CheckpointError, write
 from .config import Config, differences, load_config, require, to_json
+from .pretrained import TOKENIZER_FILES
 
 COLUMNS = {  # key of metrics.jsonl -> how the log shows it
     "reward": "reward {:.3f}",
@@ -32,12 +33,13 @@ COLUMNS = {  # key of metrics.jsonl -> how the log shows it
 
 RUN_FILES = (
     *("run.json", "config.json", "model*.safetensors*", "checkpoint.safetensors", "student/*", "adapter/*"),
-    *("metrics.jsonl", "timing.jsonl", "results.json"),
+    *("metrics.jsonl", "timing.jsonl", "results.json", *TOKENIZER_FILES),
 )
 
 
-def open_folder(config: Config, resume: bool, overwrite: bool) -> Path:
-    """The run's folder, ready. Raises ConfigError where a run would destroy or confuse something."""
+def check_folder(config: Config, resume: bool, overwrite: bool) -> list[str]:
+    """The files of a run that are there. Raises ConfigError where a run would destroy or confuse
+    something."""
     out = Path(config.out)
     used = [str(path.relative_to(out)) for name in RUN_FILES for path in sorted(out.glob(name))]
     require(not (resume and overwrite), "--resume and --overwrite exclude each other")
@@ -49,11 +51,19 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> Path:
         )
         changed = ", ".join(differences(config, load_config(out / "run.json")))
         require(not changed, f"--resume: the run in {out} was begun with other settings: {changed}")
-        return out
-    require(not resume, f"--resume: there is no run in {out}; leave --resume out to begin one")
-    for name in used:
+    require(used or not resume, f"--resume: there is no run in {out}; leave --resume out to begin one")
+    return used
+
+
+def open_folder(config: Config, resume: bool, overwrite: bool) -> Path:
+    """The run's folder, ready. Raises ConfigError as `check_folder` does."""
+    out, used = Path(config.out), check_folder(config, resume, overwrite)
+    for name in [] if resume else used:
         (out / name).unlink()
-    write(out / "run.json", to_json(config).encode())
+    for draft in out.glob("*.tmp"):  # of a run that was killed while it wrote
+        draft.unlink()
+    if not resume:
+        write(out / "run.json", to_json(config).encode())
     return out
 
 

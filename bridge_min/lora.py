@@ -23,6 +23,7 @@ def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch
     """
     w: Params = {}
     matrices = [name.removesuffix(".weight") for name, W in theta.items() if W.dim() == 2]
+    matrices = [name for name in matrices if "embed" not in name]  # tables, which PEFT has in another form
     for target in targets:
         chosen = [name for name in matrices if name.split(".")[-1] == target]
         if not chosen:

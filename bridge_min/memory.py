@@ -27,14 +27,14 @@ BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 
 def predict(config: Config, shape: ModelConfig, longest: tuple[int, int]) -> dict[str, dict[str, float]]:
     """GiB by device and part; a device's sum is its peak. longest: tokens of the longest rollout and
-    demonstration with their prompts. The unrolled update, which keeps the whole batch's graph, is not
-    foreseen."""
+    demonstration with their prompts. Not foreseen: the unrolled update, which keeps the whole batch's graph;
+    an adapter of another rank than lora_rank; what many prompts need while they are read."""
     theta = dict(build(shape).named_parameters())
     held, used = BYTES[config.master], BYTES[config.dtype]  # of a number of the players, of the network
     size, largest = sum(value.numel() for value in theta.values()), shape.vocab_size * shape.hidden_size
     bridge, shadow = config.method == "bridge", config.method == "bridge" and config.meta != "no_shadow"
     w = {}
-    if bridge and not config.adapter:
+    if bridge:
         w = init_lora(theta, config.lora_targets, config.lora_rank, torch.Generator())
     lora = sum(value.numel() for value in w.values())
     touched = sum(theta[name.replace("lora_A.weight", "weight")].numel() for name in w if "lora_A" in name)

@@ -104,7 +104,11 @@ class Attention(nn.Module):
         if T == 1:
             y = attend_one(q, k, v, mask)
         else:
-            y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
+            if q.is_cuda:  # whose fast kernels, given a mask or float32, want as many keys as queries
+                k, v = (x.repeat_interleave(self.heads // self.kv_heads, dim=1) for x in (k, v))
+            y = F.scaled_dot_product_attention(
+                q, k, v, mask, is_causal=mask is None, enable_gqa=not q.is_cuda
+            )
         return self.o_proj(y.transpose(1, 2).reshape(N, T, self.heads * self.hd))  # (N, T, C)
 
 
@@ -280,11 +284,12 @@ def attend_one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention of one new token, which sees all: query heads that share a key are rows of one product, a
     third faster than the fused kernel, which is made for many queries. q (N, H, 1, hd), k and v (N, Hkv, S,
     hd)."""
+    wide = torch.promote_types(q.dtype, torch.float32)  # as the fused kernel has its scores
     shared = q.view(len(q), k.shape[1], -1, q.shape[-1])  # (N, Hkv, H / Hkv, hd)
-    scores = shared @ k.mT * q.shape[-1] ** -0.5  # (N, Hkv, H / Hkv, S)
+    scores = shared.to(wide) @ k.mT.to(wide) * q.shape[-1] ** -0.5  # (N, Hkv, H / Hkv, S)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    return (scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v).view(q.shape)
+    return (scores.softmax(-1).to(v.dtype) @ v).view(q.shape)
 
 
 def rotary_table(position: Tensor, config: ModelConfig) -> Rotary:

@@ -17,7 +17,7 @@ import torch
 
 from .bridge import Step, adamw, ascend, gradients, j_sft, policy_logprobs, schedule, weighted
 from .checkpoint import write
-from .config import Config, ModelConfig, generator, require, to_json
+from .config import Config, ModelConfig, generator, to_json
 from .evaluate import answer_problems
 from .model import GPT, Params, build, init_params
 from .pretrained import load_pretrained, read_config, save_pretrained
@@ -41,7 +41,6 @@ CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
 def base_model(config: Config, task: Task, tokenizer: Tokenizer) -> tuple[GPT, Params]:
     """The base of this config, kept in the precision `master` where the players live: the checkpoint `base`,
     or else a toy, from disk if it was made before."""
-    require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
     folder = Path(config.base) if config.base else base_folder(config, task)
     if not config.base and not (folder / "model.safetensors").exists():
         print(f"base: pretraining, to be kept in {folder}")

@@ -1,8 +1,9 @@
 """Checkpoints in Hugging Face's format, in and out: GPT-2, Llama, Qwen2, Qwen3. No transformers needed.
 
 A family is a map from its config.json to ours and from its tensors' names to ours; the network is the same
-(model.py). What is not understood is refused by name: a model that is almost right answers almost well, and
-nobody notices. Read on in adapter.py for the teacher's weights in PEFT's format.
+(model.py). A family, activation, rope or tensor that is not known is refused by name: a model that is almost
+right answers almost well, and nobody notices. Read on in adapter.py for the teacher's weights in PEFT's
+format.
 """
 
 import json
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import CheckpointError, check_shapes, open_tensors, shapes_of, write, write_tensors
-from .config import ConfigError, ModelConfig
+from .config import ConfigError, ModelConfig, make
 from .model import GPT, Params, build
 from .tokenizer import EOS, PAD
 
@@ -124,7 +125,7 @@ def weight_files(folder: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map")
-    names = sorted(set(weight_map.values()))
+    names = sorted(set(map(str, weight_map.values())))
     for name in names:
         if Path(name).name != name:
             raise CheckpointError(f"{index}: {name!r} does not lie in this folder")
@@ -139,7 +140,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist: {path.parent} is not a checkpoint folder") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} does not hold settings")
@@ -150,7 +151,13 @@ def read_config(folder: Path) -> ModelConfig:
     """The network's shape from config.json, as transformers 4 or 5 writes it. Raises CheckpointError for a
     key that is missing, or one that asks for what this network does not do."""
     path = folder / "config.json"
-    given = read_json(path)
+    try:
+        return understood(path, read_json(path))
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def understood(path: Path, given: dict[str, Any]) -> ModelConfig:
     family = given.get("model_type")
     if family not in ARCHITECTURES:
         raise CheckpointError(f"{path}: model_type {family!r} is not one of {', '.join(ARCHITECTURES)}")
@@ -187,10 +194,7 @@ def read_config(folder: Path) -> ModelConfig:
         fields["head_dim"] = given.get("head_dim") or (128 if family == "qwen3" else 0)
         fields["attention_bias"] = family != "qwen2" and given.get("attention_bias", False)
         fields["rope_theta"], fields["rope_scaling"] = rope(path, given)
-    try:
-        return ModelConfig(**fields)
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    return make(ModelConfig, fields, "")
 
 
 def rope(path: Path, given: dict[str, Any]) -> tuple[float, tuple[float, ...]]:

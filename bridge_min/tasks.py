@@ -81,7 +81,8 @@ def load_files(config: Config) -> Task:
     random.Random(f"{config.seed}/problems").shuffle(fresh)
     val, left = fresh[: config.val_problems], fresh[config.val_problems :]
     solved = [problem for problem in left if problem.solution]
-    for key, found, kind in (("train_problems", left, "problems"), ("demos", solved, "solutions")):
+    needed = [("train_problems", left, "problems"), ("demos", solved, "solutions")]
+    for key, found, kind in needed[: 1 if config.method == "grpo" else 2]:
         asked = getattr(config, key)
         require(
             asked <= len(found),

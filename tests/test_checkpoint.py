@@ -192,6 +192,8 @@ def test_the_file_is_plain_safetensors(tmp_path, theta):
     assert all(
         torch.equal(value, theta[name]) for name, value in load_file(tmp_path / "model.safetensors").items()
     )
+    mode = (tmp_path / "model.safetensors").stat().st_mode
+    assert mode == (tmp_path / "config.json").stat().st_mode  # whoever may read one may read the other
     with open_tensors(tmp_path / "model.safetensors") as (_, metadata):
         digest = metadata["digest"]
     assert len(digest) == 64 and digest != checkpoint.NO_DIGEST

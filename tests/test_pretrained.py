@@ -176,6 +176,10 @@ def edit(folder, **changes):
     "changes, message",
     [
         ({"model_type": "mamba"}, "model_type 'mamba' is not one of llama"),
+        ({"model_type": ["llama"]}, "unhashable"),
+        ({"architectures": 5}, "not iterable"),
+        ({"rope_scaling": "linear"}, "no attribute"),
+        ({"hidden_size": None}, "hidden_size = None must be int"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
         ({"hidden_act": "relu"}, "hidden_act = 'relu'"),
         ({"mlp_bias": True}, "mlp_bias = True"),

@@ -182,6 +182,7 @@ def test_other_ways_to_run(folder, options, tmp_path):
         (["--method=grpo", "--adapter=x"], "adapter goes with method = bridge"),
         (["--adapter=nowhere"], "nowhere"),
         (["--lora_targets=q_prj"], "names no matrix"),
+        (["--lora_targets=embed_tokens"], "names no matrix"),
         (["--max_new=500"], "max_position_embeddings"),
     ],
 )
@@ -191,6 +192,54 @@ def test_bad_settings_are_said_before_anything_is_written(folder, options, messa
     with pytest.raises(SystemExit, match=message.replace("|", r"\|")):
         train.cli([str(folder / "config.py"), f"--out={tmp_path / 'run'}", *options])
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_overwrite_loses_nothing_where_a_run_cannot_begin(folder, tmp_path):
+    """The old run's files are deleted only once the new one has its base, and then all of them."""
+    arguments = [str(folder / "config.py"), f"--out={tmp_path / 'run'}", "--steps=1", "--table=none"]
+    train.cli(arguments)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    (tmp_path / "broken").mkdir()
+    for file in (folder / "base").iterdir():
+        (tmp_path / "broken" / file.name).write_bytes(
+            file.read_bytes()[:-1] if "model" in file.name else file.read_bytes()
+        )
+    with pytest.raises(SystemExit, match="cannot be read"):
+        train.cli([*arguments, "--overwrite", f"--base={tmp_path / 'broken'}"])
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    (tmp_path / "run" / "model.safetensors.77.tmp").write_bytes(b"of a killed run")
+    (tmp_path / "run" / "merges.txt").write_text("of another tokenizer")
+    train.cli([*arguments, "--overwrite", "--method=grpo"])
+    left = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert left == {path.name for path in before} - {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_a_run_goes_on_with_less_memory(folder, tmp_path):
+    arguments = [str(folder / "config.py"), f"--out={tmp_path / 'run'}", "--steps=1", "--table=none"]
+    train.cli(arguments)
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    train.cli([*arguments, "--resume", "--recompute=true", "--micro_batch=1", "--sample_rows=1"])
+    again = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(value, again[name]) for name, value in saved.items())
+    with pytest.raises(SystemExit, match="lr was"):
+        train.cli([*arguments, "--resume", "--lr=0.5"])
+
+
+def test_rl_alone_needs_no_solutions(folder, tmp_path):
+    lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    bare = [json.dumps({key: row[key] for key in ("problem", "answer")}) for row in lines]
+    (tmp_path / "train.jsonl").write_text("\n".join(bare))
+    options = [
+        f"--data={tmp_path}",
+        "--test_files=",
+        "--table=none",
+        f"--out={tmp_path / 'run'}",
+        "--steps=1",
+    ]
+    with pytest.raises(SystemExit, match="0 solutions"):
+        train.cli([str(folder / "config.py"), *options])
+    train.cli([str(folder / "config.py"), *options, "--method=grpo"])
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["scores"] == {}
 
 
 def test_the_checkpoints_own_folder_is_not_written_into(folder):

@@ -12,7 +12,7 @@ device = "cuda"
 offload = True
 dtype = "bfloat16"
 recompute = True
-micro_batch = 4
+micro_batch = 32  # offload moves the weights for each
 sample_rows = 64
 logit_tokens = 2048
 
