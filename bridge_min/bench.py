@@ -91,7 +91,7 @@ def sampling(config: Config) -> None:
     try:
         from transformers import GenerationConfig, LlamaForCausalLM
     except ImportError:
-        print("sampling against transformers: skipped, the package is not installed (pip install .[dev])")
+        print("sampling against transformers: skipped, the package is not installed (pip install .[peers])")
         return
     torch.set_num_threads(1)
     task, tokenizer = load_task(config), byte_tokenizer()

@@ -3,7 +3,7 @@
     python tiny_configs/make_sums.py data
     python train.py tiny_configs/smollm2_sums.py
 
-Needs SmolLM2-135M in models/smollm2.
+Needs SmolLM2-135M-Instruct in models/smollm2. About half an hour on two cores.
 """
 
 out = "out/smollm2_sums"
@@ -33,16 +33,17 @@ What is 26 + 57?<|im_end|>
 end = ("<|im_end|>", "<|endoftext|>")
 train_problems = 1900
 val_problems = 32
-test_problems = 50
+test_problems = 200
 demos = 500
 
 method = "bridge"
 lam = 0.5
 steps = 24
 eval_every = 12
-save_every = 24
-prompts = 8
-demos_per_step = 8
+save_every = 12
+log_every = 1
+prompts = 6
+demos_per_step = 6
 group = 8
 max_new = 24
 lr = 1e-5
