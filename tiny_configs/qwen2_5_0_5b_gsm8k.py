@@ -7,6 +7,7 @@ Needs Qwen2.5-0.5B in models/qwen2.5-0.5b, and gsm8k_train.jsonl and gsm8k_test.
 """
 
 out = "out/qwen2_5_0_5b_gsm8k"
+# memory: 21 GiB of a GPU (rows of 912 tokens)
 device = "cuda"
 dtype = "bfloat16"
 recompute = True
