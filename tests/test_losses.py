@@ -76,6 +76,17 @@ def test_no_tensor_of_all_logits_exists_in_either_pass():
         assert max(sizes) == max(most, hidden.numel())
 
 
+def test_the_backward_pass_keeps_no_logits_where_they_come_in_parts():
+    hidden, head = torch.randn(4, 25, 6, requires_grad=True), torch.randn(50, 6, requires_grad=True)
+    tokens, kept = torch.randint(50, (4, 25)), {}
+    for at_once in (50, 100):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):  # noqa: B023
+            token_logprobs(hidden, head, tokens, 0.7, at_once)
+        kept[at_once] = sum(sizes)
+    assert kept[100] > 4 * 25 * 50 > 2 * kept[50]
+
+
 def test_weights_sum_to_one_and_share_by_token_or_by_sequence():
     assert token_weights(MASK)[MASK].tolist() == pytest.approx([1 / 4] * 4)
     assert sequence_weights(MASK)[MASK].tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])

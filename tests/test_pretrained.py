@@ -203,6 +203,14 @@ def test_what_the_network_does_not_do_is_refused_by_name(folder, changes, messag
     assert "config.json" in str(error.value)
 
 
+def test_qwen3_has_heads_of_128_channels_where_nothing_else_is_said(folder):
+    """As in transformers; the others' follow from the width."""
+    edit(folder, head_dim=...)
+    assert read_config(folder).hd == 8
+    edit(folder, model_type="qwen3", architectures=["Qwen3ForCausalLM"])
+    assert read_config(folder).hd == 128
+
+
 def test_tensors_that_are_missing_or_too_much_are_named(folder):
     path = folder / "model.safetensors"
     tensors = load_file(path)
