@@ -2,8 +2,8 @@
 
 The prompt is computed once per group. A row that has ended gives its place to the last live one, so it costs
 nothing more. Randomness is one number in [0, 1) per row and position, drawn beforehand, that is looked up in
-the cumulative distribution: a response depends on its own row alone, not on the batch around it. Read on in
-losses.py.
+the cumulative distribution: a response depends on its own row alone, not on the batch around it (on a GPU, up
+to rounding). Read on in losses.py.
 """
 
 from collections.abc import Sequence
