@@ -4,16 +4,19 @@
     python train.py tiny_configs/arith.py --method=grpo    # any key of bridge_min/config.py
     python train.py tiny_configs/arith.py --resume         # go on where a stopped run was last saved
     python train.py tiny_configs/arith.py --overwrite      # begin again in a used folder
+    torchrun --nproc_per_node=2 train.py tiny_configs/arith.py      # the same run, shared by processes
 
 Read on in bridge_min/bridge.py, where the update is.
 """
 
 import json
 import math
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,8 +25,8 @@ import torch
 
 from bridge_min.adapter import load_adapter, save_adapter
 from bridge_min.baselines import METHODS, needs, stage
-from bridge_min.bridge import Players, Step, acting, adamw, ascend, policy_logprobs, schedule
-from bridge_min.checkpoint import CheckpointError, load_run, save_run, write
+from bridge_min.bridge import Players, Step, acting, adamw, ascend, policy_logprobs, schedule, total_norm
+from bridge_min.checkpoint import CheckpointError, load_latest, save_run, saved_runs, write
 from bridge_min.config import Config, ConfigError, ModelConfig, generator, load_config
 from bridge_min.data import check_fit, choose, demonstrate, longest_rows, reference_logprobs, roll_out
 from bridge_min.evaluate import answer_problems, score, table
@@ -35,10 +38,12 @@ from bridge_min.model import GPT, Params, build
 from bridge_min.pretrain import base_model, network, tokenizer_of
 from bridge_min.pretrained import save_pretrained
 from bridge_min.problem import Problem
+from bridge_min.rollout import Batch, NotFinite
+from bridge_min.sharding import anyone, gathered, joined, rank, spread, wait, world
 from bridge_min.tasks import Task, load_task
 from bridge_min.tokenizer import Tokenizer, TokenizerError
 
-SHOWN = 300  # characters of a prompt's end and of a response, in the log
+SHOWN, PROMPTS = 300, 5  # characters of a prompt's end and of a response, and prompts, in messages
 
 
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
@@ -49,23 +54,25 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     start(config, shape, dict(build(shape).named_parameters()))  # targets that name nothing are refused here
     if config.base:  # a toy's tensors are small, and the limit would slow them down
         fixed_limit()
-    predicted = predict(config, shape, longest_rows(config, tokenizer, task))
+    predicted = predict(config, shape, longest_rows(config, tokenizer, task), world())
     print(listed(predicted))
     check_folder(config, resume, overwrite)
     model, base = base_model(config, task, tokenizer)
-    out = open_folder(config, resume, overwrite)  # only now that everything else is there
-    logprobs = partial(policy_logprobs, model, config)
+    lock = open_folder(config, resume, overwrite)  # only now that everything else is there
+    out, logprobs = Path(config.out), partial(policy_logprobs, model, config)
 
     players = start(config, shape, base)
+    if "w" in players:
+        players["w"] = {name: spread(value) for name, value in players["w"].items()}
     reference = {name: value.clone() for name, value in base.items()} if config.kl else None
     del base  # it is theta now; the table at the end loads it again
     source = Path(config.base) if config.base else None  # of the tokenizer's files
     optimizers = {name: adamw(params, config.weight_decay) for name, params in players.items()}
     memory = new_memory(config.demos) if config.select == "demo" else {}
     state = {**players, "memory": memory}
-    checkpoint = out / "checkpoint.safetensors"
-    first = load_run(checkpoint, state, optimizers) if checkpoint.exists() else 0
-    log, interrupted = RunLog(out, config, first), catch_interrupt()
+    saved = load_latest(out, state, optimizers)
+    first = saved or 0
+    log, caught = RunLog(out, config, first, lock), catch_signals()
     if first == 0:
         validate(config, model, tokenizer, players, task.val, log, 0)
 
@@ -75,16 +82,18 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         use_demos, use_rollouts = needs(config, step)
         if use_demos:
             demos = demonstrate(config, step, shown, task.demos, tokenizer)
-        if use_rollouts:
-            problems = [task.train[i] for i in tried]
-            rollouts, metrics = roll_out(config, step, model, acting(config, players), problems, tokenizer)
-            if config.kl:
-                rollouts.ref_logp = reference_logprobs(config, logprobs, reference, rollouts)
-        sampled = time.perf_counter()
+        with located(step, saved, out, tokenizer):
+            if use_rollouts:
+                policy, problems = acting(config, players), [task.train[i] for i in tried]
+                rollouts, metrics = roll_out(config, step, model, policy, problems, tokenizer)
+                del policy
+                if config.kl:
+                    rollouts.ref_logp = reference_logprobs(config, logprobs, reference, rollouts)
+            sampled = time.perf_counter()
 
-        seen = Step(config, logprobs, demos, rollouts, step, memory)
-        directions, stats = METHODS[config.method](seen, players)
-        metrics |= stats | gradient_norms(directions, step, checkpoint)
+            seen = Step(config, logprobs, demos, rollouts, step, memory)
+            directions, stats = METHODS[config.method](seen, players)
+            metrics |= stats | gradient_norms(directions, demos if rollouts is None else rollouts)
         for name, params in players.items():
             peak = config.lr_lora if name == "w" else config.lr
             lr = peak * schedule(*stage(config, step), config.warmup)
@@ -100,16 +109,23 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         log.step(done, metrics, seconds, tokens)
         if done % config.eval_every == 0 or done == config.steps:
             validate(config, model, tokenizer, players, task.val, log, done)
+        interrupted = anyone(bool(caught))  # a signal may reach some before this step's end and others after
         if done % config.save_every == 0 or done == config.steps or interrupted:
             log.sync()
-            save_run(checkpoint, done, config, state, optimizers)
+            save_run(out, done, config, state, optimizers, saved)
             save_pretrained(out, acting(config, players), shape, source)
+            saved = done
         if interrupted:
+            wait()  # torchrun ends all as soon as one has ended
             sys.exit(f"interrupted: saved after step {done} in {out}; go on with --resume")
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # all is saved: from here on they end the run
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if "w" in players:  # what acts is theta + w, as PEFT has it
-        save_pretrained(out / "student", players["theta"], shape, source)
-        save_adapter(out / "adapter", players["w"], players["theta"], config.lora_scale, shape, "../student")
+        student, w = gathered(players["theta"]), gathered(players["w"])
+        save_pretrained(out / "student", student, shape, source)
+        save_adapter(out / "adapter", w, student, config.lora_scale, shape, "../student")
+        del student
     finish(config, model, tokenizer, task, players, sum(predicted[config.device].values()), out)
 
 
@@ -128,17 +144,30 @@ def start(config: Config, shape: ModelConfig, base: Params) -> Players:
     return players
 
 
-def gradient_norms(directions: Players, step: int, checkpoint: Path) -> dict[str, float]:
-    """Each player's. Raises FloatingPointError, before anything has moved, if one is not finite."""
-    norms = {name: float(torch.nn.utils.get_total_norm(d.values())) for name, d in directions.items()}
+def gradient_norms(directions: Players, batch: Batch) -> dict[str, float]:
+    """Each player's. Raises NotFinite, before anything has moved, if one is not."""
+    norms = {name: total_norm(direction) for name, direction in directions.items()}
     for name, norm in norms.items():
         if not math.isfinite(norm):
-            kept = f"the last saved state is {checkpoint}" if checkpoint.exists() else "no step was saved yet"
-            raise FloatingPointError(
-                f"step {step}: the gradient of {name} is {norm}. Nothing was updated; {kept}. "
-                "Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
-            )
+            raise NotFinite(f"the gradient of {name} is {norm}", batch)
     return {f"norm_{name}": norm for name, norm in norms.items()}
+
+
+@contextmanager
+def located(step: int, saved: int | None, out: Path, tokenizer: Tokenizer) -> Iterator[None]:
+    """Adds to NotFinite where it happened, on which prompts, and what is left to go on from."""
+    try:
+        yield
+    except NotFinite as error:
+        prompts = list(dict.fromkeys(map(tokenizer.decode, error.batch.prompts())))
+        lines = [f"step {step}: {error.what}, on {len(prompts)} prompts:"]
+        lines += [f"    {text[-SHOWN:]!r}" for text in prompts[:PROMPTS]]
+        lines += [f"    and {len(prompts) - PROMPTS} more"] if len(prompts) > PROMPTS else []
+        kept = f"the last good state is {saved_runs(out)[saved]}" if saved else "no step was saved yet"
+        raise FloatingPointError(
+            "\n".join([*lines, f"Nothing was updated; {kept}."])
+            + " Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
+        ) from None
 
 
 def validate(
@@ -196,16 +225,22 @@ def finish(
     print(f"\nThe model is in {out}")
 
 
-def catch_interrupt() -> list[int]:
-    """A list that Ctrl-C fills, so that no step is cut in two; a second Ctrl-C stops at once."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what clusters send before they kill
+
+
+def catch_signals() -> list[int]:
+    """A list that signals fill, so that no step is cut in two; a second Ctrl-C stops at once (but not under
+    torchrun, which passes each on a second time)."""
     caught: list[int] = []
 
     def handler(number: int, _frame: object) -> None:
         caught.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("interrupt: finishing this step; once more to stop at once")
+        if number == signal.SIGINT and world() == 1:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(f"{signal.Signals(number).name}: finishing this step, then saving")
 
-    signal.signal(signal.SIGINT, handler)
+    for number in SIGNALS:
+        signal.signal(number, handler)
     return caught
 
 
@@ -215,9 +250,14 @@ def cli(arguments: Sequence[str]) -> None:
         sys.exit(__doc__)
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
-        train(load_config(rest[0], rest[1:]), "--resume" in arguments, "--overwrite" in arguments)
+        with joined():
+            if rank():  # the first process speaks for all, but for errors
+                sys.stdout = open(os.devnull, "w")
+            train(load_config(rest[0], rest[1:]), "--resume" in arguments, "--overwrite" in arguments)
     except (ConfigError, CheckpointError, TokenizerError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error}\nwhat was saved is kept; go on with --resume")
     except torch.OutOfMemoryError as error:
         smaller = "micro_batch, sample_rows and logit_tokens, or turn recompute and offload on"
         sys.exit(f"error: {error}\nout of memory: make {smaller}; --resume goes on with the new settings")

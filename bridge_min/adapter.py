@@ -107,8 +107,8 @@ def load_adapter(folder: Path, theta: Params, scale: float, config: ModelConfig)
             if W is None or W.shape != (len(block), A.shape[1]):
                 shape = None if W is None else tuple(W.shape)
                 raise CheckpointError(f"{folder}: {module} does not fit this base, whose {name} is {shape}")
-            w[f"{name}.lora_A.weight"] = A.to(W, copy=True)
-            w[f"{name}.lora_B.weight"] = (block * (own / scale)).to(W).contiguous()
+            w[f"{name}.lora_A.weight"] = A.to(W.device, W.dtype, copy=True)
+            w[f"{name}.lora_B.weight"] = (block * (own / scale)).to(W.device, W.dtype).contiguous()
     return w
 
 

@@ -20,6 +20,7 @@ from .bridge import (
     Term,
     Update,
     bridge,
+    finite,
     gradients,
     j_rl,
     j_sft,
@@ -113,8 +114,9 @@ def j_off_policy(s: Step, demos: Demos, shape: Callable[[Tensor], Tensor]) -> li
     """The surrogate of demonstrations as rollouts of somebody else: shape(pi) x advantage."""
 
     def term(part: Demos, theta: Params, w: Params) -> tuple[Tensor, Stats]:
-        p = s.logprobs(theta, w, part.tokens, s.config.temperature).exp()  # (N, T)
-        return (part.weights * shape(p) * part.advantages[:, None]).sum(), {}
+        p = s.logprobs(theta, w, part, s.config.temperature).exp()  # (N, T)
+        value = (part.weights * shape(p) * part.advantages[:, None]).sum()
+        return finite("J_RL of the demonstrations", value, part), {}
 
     return [partial(term, part) for part in demos.micro_batches(s.config.micro_batch)]
 

@@ -26,14 +26,15 @@ from .gain import added_reward, select_by_gain, token_gains
 from .lora import merge
 from .losses import grpo_loss, sft_loss, token_logprobs
 from .model import GPT, Params, head_name, hidden_states
-from .rollout import Demos, Rollouts
+from .rollout import Batch, Demos, NotFinite, Rollouts
+from .sharding import gathered, summed
 
 Stats = dict[str, Tensor]
-Term = Callable[[Params, Params], tuple[Tensor, Stats]]
+Term = partial  # of a function of (micro-batch, theta, w) -> (value, statistics)
 Objective = list[tuple[float, Term]]
 Players = dict[str, Params]  # "theta", and with BRIDGE "theta_hat" and "w"
 Update = tuple[Players, dict[str, float]]  # a direction for each player, what the log shows
-LogProbs = Callable[..., Tensor]  # (theta, w, tokens, temperature) -> (N, T)
+LogProbs = Callable[..., Tensor]  # (theta, w, batch, temperature) -> (N, T)
 
 
 @dataclass
@@ -49,14 +50,16 @@ class Step:
 
 
 def policy_logprobs(
-    model: GPT, config: Config, theta: Params, w: Params | None, tokens: Tensor, temperature: float = 1.0
+    model: GPT, config: Config, theta: Params, w: Params | None, batch: Batch, temperature: float = 1.0
 ) -> Tensor:
-    """log pi_{theta + w} of each token given those before it, (N, T) in CPU memory, as the tokens are."""
+    """log pi_{theta + w} of each response token given those before it, 0 elsewhere, (N, T) in CPU memory, as
+    the tokens are."""
     # torch.func's derivatives of derivatives know no checkpointing: then all logits exist at once.
-    at_once = tokens.numel() if config.meta == "unrolled" else config.logit_tokens
-    params, tokens = acting_params(config, theta, w), tokens.to(config.device)
+    at_once = batch.tokens.numel() if config.meta == "unrolled" else config.logit_tokens
+    params = acting_params(config, theta, w)
+    tokens, mask = batch.tokens.to(config.device), batch.mask.to(config.device)
     hidden = hidden_states(model, params, tokens, config.recompute)  # (N, T, C)
-    return token_logprobs(hidden, params[head_name(model.config)], tokens, temperature, at_once).cpu()
+    return token_logprobs(hidden, params[head_name(model.config)], tokens, mask, temperature, at_once).cpu()
 
 
 def j_sft(s: Step, demos: Demos | None = None, phi: Callable[[Tensor], Tensor] | None = None) -> list[Term]:
@@ -64,9 +67,10 @@ def j_sft(s: Step, demos: Demos | None = None, phi: Callable[[Tensor], Tensor] |
     is a weight for each token from its log-prob, held fixed."""
 
     def term(part: Demos, theta: Params, w: Params) -> tuple[Tensor, Stats]:
-        logp = s.logprobs(theta, w, part.tokens)
+        logp = s.logprobs(theta, w, part)
         weights = part.weights * phi(logp.detach()) if phi else part.weights
-        return -sft_loss(logp, weights), {"sft_loss": sft_loss(logp.detach(), part.weights)}
+        value = finite("J_SFT", -sft_loss(logp, weights), part)
+        return value, {"sft_loss": sft_loss(logp.detach(), part.weights)}
 
     demos = s.demos if demos is None else demos
     return [partial(term, part) for part in demos.micro_batches(s.config.micro_batch)]
@@ -81,14 +85,21 @@ def j_rl(s: Step, rollouts: Rollouts | None = None) -> list[Term]:
     config, rollouts = s.config, s.rollouts if rollouts is None else rollouts
 
     def term(part: Rollouts, theta: Params, w: Params) -> tuple[Tensor, Stats]:
-        logp = s.logprobs(theta, w, part.tokens, config.temperature)
+        logp = s.logprobs(theta, w, part, config.temperature)
         clips, reference = (config.clip_low, config.clip_high), (part.ref_logp, config.kl)
         loss, stats = grpo_loss(logp, part.logp, part.advantages, part.weights, *clips, *reference)
-        return -loss, {"j_rl": -loss.detach(), **stats}
+        return finite("J_RL", -loss, part), {"j_rl": -loss.detach(), **stats}
 
     if not config.kl:
         rollouts = rollouts.select(rollouts.advantages.nonzero()[:, 0])
     return [partial(term, part) for part in rollouts.micro_batches(config.micro_batch)]
+
+
+def finite(what: str, value: Tensor, part: Batch) -> Tensor:
+    """The value, or NotFinite."""
+    if not value.isfinite():
+        raise NotFinite(f"{what} is {float(value)}", part)
+    return value
 
 
 def weighted(*parts: tuple[float, list[Term]]) -> Objective:
@@ -99,18 +110,29 @@ def weighted(*parts: tuple[float, list[Term]]) -> Objective:
 def gradients(objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
     """grad_theta and grad_w of the objective from the same backward passes, one micro-batch in memory at a
     time; and the terms' statistics, summed. By plain `backward`, which knows activation checkpointing and
-    adds each gradient to its sum at once; `torch.func` is for derivatives of derivatives."""
-    theta, w = ({name: value.detach().requires_grad_() for name, value in p.items()} for p in (theta, w))
+    adds each gradient to its sum at once; `torch.func` is for derivatives of derivatives. Raises NotFinite,
+    with the micro-batch, if a value or a gradient is not."""
+    leaves = [{name: value.detach().requires_grad_() for name, value in p.items()} for p in (theta, w)]
     stats: Stats = {}
     for coefficient, term in objective:
-        value, found = term(theta, w)
+        value, found = term(*leaves)
         (coefficient * value).backward()
         stats |= {name: stats.get(name, 0) + found[name] for name in found}
     g_theta, g_w = (
         {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in p.items()}
-        for p in (theta, w)
+        for p in leaves
     )
-    return g_theta, g_w, {name: value.detach() for name, value in stats.items()}
+    if objective and not math.isfinite(total_norm(g_theta) + total_norm(g_w)):
+        for one in objective if len(objective) > 1 else []:
+            gradients([one], theta, w)  # raises where that one is at fault
+        *_, (_, term) = objective
+        raise NotFinite("the value is finite, the gradient is not", term.args[0])
+    return g_theta, g_w, summed({name: value.detach() for name, value in stats.items()})
+
+
+def total_norm(g: Params) -> float:
+    """Of all the tensors together; in many processes, of their slices everywhere."""
+    return float(torch.nn.utils.get_total_norm(g.values())) if g else 0.0
 
 
 def total(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats]:
@@ -144,7 +166,8 @@ def selected(s: Step, theta: Params, w: Params, g_rl: Params) -> tuple[Demos, di
     demos, kept = replace(s.demos, weights=s.demos.weights * added[:, None]), {"added": float(added.mean())}
     if s.config.select == "reward":
         return demos, kept
-    gains = token_gains(s.logprobs, theta, w, demos, g_rl, s.config.micro_batch)
+    players = gathered(theta), gathered(w)
+    gains = token_gains(s.logprobs, *players, demos, gathered(g_rl), s.config.micro_batch)
     demos, shares = select_by_gain(s.config.select, gains, demos, s.memory)
     return demos, {**kept, **shares}
 

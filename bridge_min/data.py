@@ -12,10 +12,11 @@ from torch import Tensor
 
 from .bridge import LogProbs
 from .config import Config, ModelConfig, generator, require
-from .losses import group_advantages, sequence_weights
+from .losses import group_advantages, sequence_weights, token_weights
 from .model import GPT, Params
 from .problem import KINDS, Problem
 from .rollout import Demos, Rollouts, join, pack, sample, texts
+from .sharding import own, together, world
 from .tasks import Task
 from .tokenizer import Tokenizer
 
@@ -28,6 +29,10 @@ def check_fit(config: Config, model_config: ModelConfig, tokenizer: Tokenizer, t
     """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network, or there
     is no such device."""
     require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
+    require(
+        world() == 1 or config.meta != "unrolled" or config.method != "bridge",
+        "meta = 'unrolled' differentiates twice, which sharded tensors do not know: take one process",
+    )
     longest, limit, vocabulary = (
         max(longest_rows(config, tokenizer, task)),
         model_config.max_position_embeddings,
@@ -80,13 +85,8 @@ def roll_out(
     """Step `step`'s rollouts from the policy, with rewards and advantages, and what the log shows of them."""
     rows = config.prompts * config.group
     uniforms = torch.rand(rows, config.max_new, generator=generator(config.seed, step, "sampling"))
-    prompts, at_once = encode(tokenizer, problems), max(1, config.sample_rows // config.group)  # prompts
-    parts = [
-        sample(model, policy, prompts[at : at + at_once], u, tokenizer.ends, config.temperature)
-        for at, u in zip(range(0, len(prompts), at_once), uniforms.split(at_once * config.group), strict=True)
-    ]
-    rollouts = join(parts)
-    rewards = torch.tensor(reward(rollouts, texts(rollouts, tokenizer), problems))  # (N,)
+    rollouts = attempt(config, model, policy, tokenizer, problems, uniforms, config.temperature)
+    rewards = rollouts.rewards
     rollouts.rewards = flipped(config, step, "rollouts", rewards)
     rollouts.advantages = group_advantages(rollouts.rewards, config.group, config.scale_by_std)
     if config.normaliser == "sequence":
@@ -100,6 +100,43 @@ def roll_out(
     return rollouts, {name: float(value) for name, value in metrics.items()}
 
 
+def attempt(
+    config: Config,
+    model: GPT,
+    policy: Params,
+    tokenizer: Tokenizer,
+    problems: list[Problem],
+    uniforms: Tensor,
+    temperature: float,
+) -> Rollouts:
+    """N / P responses to each of the P problems, with rewards; uniforms (N, max_new). Of many processes each
+    tries its share of the problems, sample_rows responses at a time, and all get the whole."""
+    P, place = len(problems), own(len(problems)) % len(problems)
+    at_once = max(1, config.sample_rows * P // len(uniforms))  # problems
+    parts = []
+    for part in place.split(at_once):
+        prompts = encode(tokenizer, [problems[i] for i in part])
+        numbers = uniforms.view(P, -1, uniforms.shape[1])[part].flatten(0, 1)
+        parts.append(sample(model, policy, prompts, numbers, tokenizer.ends, temperature))
+    rollouts = join(parts)
+    responses = texts(rollouts, tokenizer)
+    rollouts.rewards = torch.tensor(reward(rollouts, responses, [problems[i] for i in place]))  # (N,)
+    return for_all(rollouts, P)
+
+
+def for_all(rollouts: Rollouts, problems: int) -> Rollouts:
+    """What each process found for its own problems as one batch in the problems' order."""
+    if world() == 1:
+        return rollouts
+    group = len(rollouts) // len(own(problems))
+    found = {}
+    for name in ("tokens", "mask", "logp", "finished", "rewards"):
+        value = getattr(rollouts, name)
+        value = value.view(-1, group, *value.shape[1:])  # (own problems, group, ...)
+        found[name] = together(value, problems).flatten(0, 1)
+    return Rollouts(**found, weights=token_weights(found["mask"])).select(torch.arange(problems * group))
+
+
 def flipped(config: Config, step: int, purpose: str, rewards: Tensor) -> Tensor:
     """The rewards (N,) as training sees them: each is flipped, r -> 1 - r, with probability reward_flip."""
     chance = torch.rand(len(rewards), generator=generator(config.seed, step, f"flip {purpose}"))
@@ -108,9 +145,11 @@ def flipped(config: Config, step: int, purpose: str, rewards: Tensor) -> Tensor:
 
 def reference_logprobs(config: Config, logprobs: LogProbs, base: Params, rollouts: Rollouts) -> Tensor:
     """The frozen base's log-probs of the rollouts, (N, T), a few rows at a time."""
+    N = len(rollouts)
     with torch.no_grad():
-        parts = rollouts.tokens.split(config.micro_batch)
-        return torch.cat([logprobs(base, None, part, config.temperature) for part in parts])
+        parts = map(rollouts.rows, (own(N) % N).split(config.micro_batch))
+        found = [logprobs(base, None, part, config.temperature) for part in parts]
+    return together(torch.cat(found), N)
 
 
 def demonstrate(

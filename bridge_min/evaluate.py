@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from .config import Config, generator
-from .data import encode, reward
+from .data import attempt
 from .model import GPT, Params
 from .problem import Problem
-from .rollout import sample, texts
+from .rollout import texts
+from .sharding import rank, world
 from .tokenizer import Tokenizer
 
 QUIET = 10.0  # seconds between lines of progress
@@ -38,19 +39,17 @@ def answer_problems(
     response. Where it takes long, standard error says how far it is."""
     group, rewards, shown = max(samples, 1), [], []
     random_numbers = generator(config.seed, 0, "evaluation")
-    per_chunk = max(1, config.sample_rows // group)
+    per_chunk = max(1, config.sample_rows // group) * world()
     began = said = time.monotonic()
     for at in range(0, len(problems), per_chunk):
         chunk = problems[at : at + per_chunk]
         # Drawn in the problems' order, so that they do not depend on the size of a chunk.
         u = torch.rand(len(chunk) * group, config.max_new, generator=random_numbers)  # (rows, max_new)
         temperature = config.temperature if samples else 0.0
-        rollouts = sample(model, params, encode(tokenizer, chunk), u, tokenizer.ends, temperature)
-        responses = texts(rollouts, tokenizer)
-        flat = reward(rollouts, responses, chunk)
-        rewards += [flat[i : i + group] for i in range(0, len(flat), group)]
-        shown += responses[::group]
-        if time.monotonic() - said > QUIET and len(rewards) < len(problems):
+        rollouts = attempt(config, model, params, tokenizer, chunk, u, temperature)
+        rewards += rollouts.rewards.view(-1, group).tolist()
+        shown += texts(rollouts, tokenizer)[::group]
+        if time.monotonic() - said > QUIET and len(rewards) < len(problems) and rank() == 0:
             said = time.monotonic()
             left = (said - began) / len(rewards) * (len(problems) - len(rewards))
             kind = f"{samples} samples each" if samples else "greedy"

@@ -24,19 +24,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .model import Params
 from .problem import KINDS
 from .rollout import Demos
+from .sharding import own, together
 
 
 def token_gains(
     logprobs: Callable[..., Tensor], theta: Params, w: Params, demos: Demos, g_rl: Params, rows: int
 ) -> Tensor:
     """<g_rl, grad_theta log pi_{theta + w}(token)> for every response token, (N, T), and 0 elsewhere; `rows`
-    demonstrations at a time. Attention runs without its fused kernel, which has no forward mode."""
+    demonstrations at a time. theta, w and g_rl in full. Attention runs without its fused kernel, which has no
+    forward mode."""
+    N = len(demos)
     with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         gains = [
             jvp(lambda theta, part=part: logprobs(theta, w, part), (theta,), (g_rl,))[1]
-            for part in demos.tokens.split(rows)
+            for part in map(demos.rows, (own(N) % N).split(rows))
         ]
-    return torch.cat(gains) * demos.mask
+    return together(torch.cat(gains), N) * demos.mask
 
 
 def added_reward(rewards: Tensor, groups: Tensor) -> Tensor:

@@ -5,16 +5,18 @@ metrics.jsonl  a line per step and per validation: what follows from the seed, t
 timing.jsonl   a line per step: seconds by part, tokens
 """
 
+import fcntl
 import json
 import os
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .checkpoint import CheckpointError, write
-from .config import Config, differences, load_config, require, to_json
+from .config import Config, ConfigError, differences, load_config, require, to_json
 from .pretrained import TOKENIZER_FILES
+from .sharding import rank, wait
 
 COLUMNS = {  # key of metrics.jsonl -> how the log shows it
     "reward": "reward {:.3f}",
@@ -32,7 +34,7 @@ COLUMNS = {  # key of metrics.jsonl -> how the log shows it
 
 
 RUN_FILES = (
-    *("run.json", "config.json", "model*.safetensors*", "checkpoint.safetensors", "student/*", "adapter/*"),
+    *("run.json", "config.json", "model*.safetensors*", "checkpoint-*.safetensors", "student/*", "adapter/*"),
     *("metrics.jsonl", "timing.jsonl", "results.json", *TOKENIZER_FILES),
 )
 
@@ -55,25 +57,44 @@ def check_folder(config: Config, resume: bool, overwrite: bool) -> list[str]:
     return used
 
 
-def open_folder(config: Config, resume: bool, overwrite: bool) -> Path:
-    """The run's folder, ready. Raises ConfigError as `check_folder` does."""
-    out, used = Path(config.out), check_folder(config, resume, overwrite)
-    for name in [] if resume else used:
-        (out / name).unlink()
-    for draft in out.glob("*.tmp"):  # of a run that was killed while it wrote
-        draft.unlink()
-    if not resume:
-        write(out / "run.json", to_json(config).encode())
-    return out
+def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO | None:
+    """Makes the run's folder ready and returns its lock, which is held until it is closed or the process
+    ends, however it ends. Raises ConfigError as `check_folder` does, and where another run holds the lock. Of
+    many processes the first one does it."""
+    wait()
+    lock, out = None, Path(config.out)
+    if rank() == 0:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lock = open(out / "lock", "a")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another run is at work in {out}: wait for it, or choose another --out="
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"out = {out} cannot be used: {error.strerror}") from None
+        used = check_folder(config, resume, overwrite)
+        for name in [] if resume else used:
+            (out / name).unlink()
+        for folder in (out, out / "student", out / "adapter"):
+            for draft in folder.glob("*.*.tmp"):  # of a run that was killed while it wrote
+                draft.unlink()
+        if not resume:
+            write(out / "run.json", to_json(config).encode())
+    wait()
+    return lock
 
 
 class RunLog:
-    """Appends to the two files and prints a line per interval. `first`: updates done before this start."""
+    """Appends to the two files and prints a line per interval. `first`: updates done before this start. Of
+    many processes the first one writes."""
 
-    def __init__(self, out: Path, config: Config, first: int):
+    def __init__(self, out: Path, config: Config, first: int, lock: TextIO | None = None):
+        self.lock = lock  # of the folder, held as long as somebody may write there
         self.config, self.first, self.began, self.since = config, first, time.monotonic(), defaultdict(list)
         self.files = {}
-        for name in ("metrics.jsonl", "timing.jsonl"):
+        for name in () if rank() else ("metrics.jsonl", "timing.jsonl"):
             path = out / name
             lines = path.read_text().splitlines(keepends=True) if path.exists() and first else []
             try:
@@ -101,7 +122,8 @@ class RunLog:
         print("  ".join([f"step {done:>4}/{self.config.steps}", *shown, speed]))
 
     def write(self, file: str, **values: Any) -> None:
-        self.files[file].write(json.dumps(values) + "\n")
+        if file in self.files:
+            self.files[file].write(json.dumps(values) + "\n")
 
     def sync(self) -> None:
         """To be called before a checkpoint is saved, which must not outlive the lines that lead to it."""

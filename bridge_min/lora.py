@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .config import ConfigError
 from .model import Params
+from .sharding import everywhere, whole
 
 
 def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch.Generator) -> Params:
@@ -33,8 +34,8 @@ def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch
             W = theta[name + ".weight"]
             bound = W.shape[1] ** -0.5
             A = torch.empty(rank, W.shape[1]).uniform_(-bound, bound, generator=generator)
-            w[name + ".lora_A.weight"] = A.to(W)
-            w[name + ".lora_B.weight"] = W.new_zeros(W.shape[0], rank)
+            w[name + ".lora_A.weight"] = A.to(W.device, W.dtype)
+            w[name + ".lora_B.weight"] = torch.zeros(W.shape[0], rank, dtype=W.dtype, device=W.device)
     return w
 
 
@@ -46,11 +47,12 @@ def merge(
     device: str | None = None,
 ) -> Params:
     """The weights that act: W + scale * B A where w has a pair, W elsewhere; in the precision and on the
-    device where the network computes, if that is not where theta is kept."""
+    device where the network computes, if that is not where theta is kept, and in full where each process
+    keeps a slice."""
     merged = dict(theta)
     for name, A in (w or {}).items():
         if name.endswith(".lora_A.weight"):
             module = name.removesuffix(".lora_A.weight")
             B: Tensor = w[module + ".lora_B.weight"]
-            merged[module + ".weight"] = theta[module + ".weight"] + scale * (B @ A)
-    return {name: W.to(device=device, dtype=dtype) for name, W in merged.items()}
+            merged[module + ".weight"] = theta[module + ".weight"] + scale * (B @ everywhere(A))
+    return {name: whole(W, dtype, device) for name, W in merged.items()}

@@ -15,23 +15,29 @@ from torch.utils.checkpoint import checkpoint
 
 
 def token_logprobs(
-    hidden: Tensor, head: Tensor, tokens: Tensor, temperature: float = 1.0, at_once: int = 16384
+    hidden: Tensor,
+    head: Tensor,
+    tokens: Tensor,
+    mask: Tensor,
+    temperature: float = 1.0,
+    at_once: int = 16384,
 ) -> Tensor:
-    """log pi(tokens[:, t] | tokens[:, :t]) as (N, T), float32 at least; column 0, which nothing predicts, is
-    0.
+    """log pi(tokens[:, t] | tokens[:, :t]) where mask is true, 0 elsewhere, as (N, T), float32 at least.
 
-    The logits are hidden head^T / temperature, for hidden (N, T, C), head (vocab, C) and tokens (N, T).
-    `at_once` tokens' logits exist at a time; if there are more, the backward pass makes them again: a batch's
-    logits over 150,000 words are larger than the network. Score at the temperature the tokens were sampled
-    at; 0, greedy, is 1.
+    The logits are hidden head^T / temperature, for hidden (N, T, C), head (vocab, C) and tokens (N, T); those
+    of prompts and padding, which no loss asks for, are never made. mask (N, T) is false in column 0, which
+    nothing predicts. `at_once` tokens' logits exist at a time; if there are more, the backward pass makes
+    them again: a batch's logits over 150,000 words are larger than the network. Score at the temperature the
+    tokens were sampled at; 0, greedy, is 1.
     """
     part = partial(next_logprobs, temperature=temperature)
-    following = tokens.roll(-1, dims=1)  # (N, T); the last column wraps around and is dropped below
-    parts = list(zip(hidden.flatten(0, 1).split(at_once), following.flatten().split(at_once), strict=True))
+    place = mask.flatten().nonzero()[:, 0]  # (n,) of the response tokens; the one before predicts each
+    before, following = hidden.flatten(0, 1).index_select(0, place - 1), tokens.flatten()[place]
+    parts = list(zip(before.split(at_once), following.split(at_once), strict=True))  # (n, C), (n,)
     if len(parts) > 1 and torch.is_grad_enabled():
         part = partial(checkpoint, part, use_reentrant=False, preserve_rng_state=False)
-    logp = torch.cat([part(h, head, f) for h, f in parts]).view(tokens.shape)  # (N, T)
-    return F.pad(logp[:, :-1], (1, 0))  # (N, T)
+    logp = torch.cat([part(h, head, f) for h, f in parts])  # (n,)
+    return logp.new_zeros(tokens.numel()).index_copy(0, place, logp).view(tokens.shape)  # (N, T)
 
 
 def next_logprobs(hidden: Tensor, head: Tensor, following: Tensor, temperature: float) -> Tensor:

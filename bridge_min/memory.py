@@ -25,10 +25,12 @@ M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 
 
-def predict(config: Config, shape: ModelConfig, longest: tuple[int, int]) -> dict[str, dict[str, float]]:
-    """GiB by device and part; a device's sum is its peak. longest: tokens of the longest rollout and
-    demonstration with their prompts. Not foreseen: the unrolled update, which keeps the whole batch's graph;
-    an adapter of another rank than lora_rank; what many prompts need while they are read."""
+def predict(
+    config: Config, shape: ModelConfig, longest: tuple[int, int], processes: int = 1
+) -> dict[str, dict[str, float]]:
+    """GiB by device and part, of each process; a device's sum is its peak. longest: tokens of the longest
+    rollout and demonstration with their prompts. Not foreseen: the unrolled update, which keeps the whole
+    batch's graph; an adapter of another rank than lora_rank; what many prompts need while they are read."""
     theta = dict(build(shape).named_parameters())
     held, used = BYTES[config.master], BYTES[config.dtype]  # of a number of the players, of the network
     size, largest = sum(value.numel() for value in theta.values()), shape.vocab_size * shape.hidden_size
@@ -43,8 +45,10 @@ def predict(config: Config, shape: ModelConfig, longest: tuple[int, int]) -> dic
     home["moments"] = 2 * (size * (1 + shadow) + lora) * held
     home["reference"] = bool(config.kl) * size * held
     gradients = {"gradients": (2 if bridge or config.method == "mix" else 1) * (size + lora) * held}
+    home, gradients = ({k: n / processes for k, n in part.items()} for part in (home, gradients))
 
-    copied = size if (config.dtype, config.device) != (config.master, config.home) else touched
+    moved = processes > 1 or (config.dtype, config.device) != (config.master, config.home)
+    copied = size if moved else touched
     always = {"weights that act": copied * used}  # theta + w, in the network's precision, where it computes
     tokens, rows = config.micro_batch * max(longest), min(config.sample_rows, config.prompts * config.group)
     update = {"largest gradient": 2 * largest * used}  # the embedding's, as a table and as the head

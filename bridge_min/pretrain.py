@@ -22,6 +22,7 @@ from .evaluate import answer_problems
 from .model import GPT, Params, build, init_params
 from .pretrained import load_pretrained, read_config, save_pretrained
 from .rollout import pack
+from .sharding import alone, rank, spread, wait
 from .tasks import Task, reading
 from .tokenizer import Tokenizer, byte_tokenizer, load_tokenizer
 
@@ -32,7 +33,7 @@ SETTINGS = (
 )
 SOURCES = (  # all that is imported here, but for checkpoint.py and pretrained.py, which keep what was made
     *("answer", "arith", "bridge", "config", "data", "evaluate", "gain", "jsonl", "logic", "lora", "losses"),
-    *("model", "pretrain", "problem", "rollout", "tasks", "tokenizer"),
+    *("model", "pretrain", "problem", "rollout", "sharding", "tasks", "tokenizer"),
 )
 MICRO_BATCH, WARMUP, MAX_GRAD_NORM = 32, 20, 1.0  # rows, steps, norm
 CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
@@ -40,14 +41,17 @@ CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
 
 def base_model(config: Config, task: Task, tokenizer: Tokenizer) -> tuple[GPT, Params]:
     """The base of this config, kept in the precision `master` where the players live: the checkpoint `base`,
-    or else a toy, from disk if it was made before."""
+    or else a toy, from disk if it was made before. Of many processes the first one makes it, as it would by
+    itself; each then keeps its slices."""
     folder = Path(config.base) if config.base else base_folder(config, task)
-    if not config.base and not (folder / "model.safetensors").exists():
+    if not config.base and rank() == 0 and not (folder / "model.safetensors").exists():
         print(f"base: pretraining, to be kept in {folder}")
-        theta = pretrain(settings_of(config), task, tokenizer)
+        with alone():
+            theta = pretrain(settings_of(config), task, tokenizer)
         write(folder / "base.json", to_json(config).encode())
         save_pretrained(folder, theta, config.model)
-    return load_pretrained(folder, getattr(torch, config.master), config.home)
+    wait()
+    return load_pretrained(folder, getattr(torch, config.master), config.home, spread)
 
 
 def tokenizer_of(config: Config) -> Tokenizer:

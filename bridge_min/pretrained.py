@@ -7,7 +7,7 @@ format.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoint import CheckpointError, check_shapes, open_tensors, shapes_of, write, write_tensors
+from .checkpoint import CheckpointError, check_shapes, open_tensors, shapes_of, sharded, write, write_tensors
 from .config import ConfigError, ModelConfig, make
 from .model import GPT, Params, build
 from .tokenizer import EOS, PAD
@@ -52,13 +52,16 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "generation_config.json", "chat_template.jinja"),
 )
-SHARD = 4 << 30  # bytes of one safetensors file, at most (a larger tensor has one of its own)
 
 
 def load_pretrained(
-    folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    place: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> tuple[GPT, Params]:
     """The network and its weights: `functional_call(model, theta, (tokens,))` gives logits (N, T, vocab).
+    place: what becomes of each tensor as soon as it is read (`spread`, where each process keeps a slice).
     Raises CheckpointError that names the file, and the key or tensor at fault."""
     model = build(read_config(folder))
     theta: Params = {}
@@ -77,7 +80,7 @@ def load_pretrained(
                         f"{path}: tensor {name} is {tensor.dtype}; quantized weights are not read"
                     )
                 for ours, part in renamed(model.config, name, tensor):
-                    theta[ours] = part.to(device, dtype, copy=True).contiguous()
+                    theta[ours] = place(part.to(device, dtype, copy=True).contiguous())
     if model.config.tie_word_embeddings:
         theta.pop("lm_head.weight", None)  # the embedding once more
     check_shapes(folder, shapes_of(theta), shapes_of(dict(model.named_parameters())))
@@ -105,16 +108,6 @@ def save_pretrained(folder: Path, theta: Params, config: ModelConfig, source: Pa
     if len(shards) > 1:
         weight_map = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
         write(index, json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2).encode())
-
-
-def sharded(tensors: Params) -> Iterator[Params]:
-    shard, size = {}, 0
-    for name, value in tensors.items():
-        if shard and size + value.nbytes > SHARD:
-            yield shard
-            shard, size = {}, 0
-        shard[name], size = value, size + value.nbytes
-    yield shard
 
 
 def weight_files(folder: Path) -> list[Path]:

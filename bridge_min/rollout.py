@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .losses import token_weights, wide
 from .model import GPT, Cache, Params, build
+from .sharding import own
 from .tokenizer import Tokenizer
 
 PAD = 0  # fills up rows; a token like any other, since masks say what is real
@@ -31,20 +32,44 @@ class Batch:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def select(self, rows: Tensor) -> "Batch":
+    def rows(self, index: Tensor) -> "Batch":
+        """The rows with these indices."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: v[index] for name, v in values.items() if v is not None})
+
+    def select(self, index: Tensor) -> "Batch":
         """The rows with these indices, cut to the longest of them."""
-        T = int(self.length()[rows].max()) if len(rows) else 0
-        part = {f.name: value[rows] for f in fields(self) if (value := getattr(self, f.name)) is not None}
-        return replace(self, **{name: v[:, :T] if v.dim() == 2 else v for name, v in part.items()})
+        part, T = self.rows(index), int(self.length()[index].max()) if len(index) else 0
+        cut = {name: v[:, :T] for name, v in vars(part).items() if v is not None and v.dim() == 2}
+        return replace(part, **cut)
 
     def length(self) -> Tensor:
         """Tokens of each row's prompt and response, (N,)."""
         return ((torch.arange(self.mask.shape[1]) + 1) * self.mask).amax(1)
 
+    def prompts(self) -> list[list[int]]:
+        """Each row's tokens before its response."""
+        before = self.mask.cumsum(1) == 0  # (N, T)
+        return [row[own].tolist() for row, own in zip(self.tokens, before, strict=True)]
+
     def micro_batches(self, rows: int) -> list["Batch"]:
-        """The same rows, `rows` at a time, of similar length together: little padding, bounded memory."""
-        parts = self.length().argsort(stable=True).split(rows) if len(self) else ()
-        return [self.select(part) for part in parts]
+        """The same rows, `rows` at a time, of similar length together: little padding, bounded memory. Of
+        many processes each has its share, as many as the others: what fills up has no weight."""
+        N = len(self)
+        if N == 0:
+            return []
+        place = own(N)
+        share = self.select(self.length().argsort(stable=True)[place % N])
+        share.weights[place >= N] = 0.0
+        return [share.select(part) for part in torch.arange(len(share)).split(rows)]
+
+
+class NotFinite(FloatingPointError):
+    """A number is NaN or infinite: what was computed, and on which rows."""
+
+    def __init__(self, what: str, batch: Batch):
+        super().__init__(what)
+        self.what, self.batch = what, batch
 
 
 @dataclass
@@ -94,7 +119,7 @@ def sample(
     prompts: P lists of tokens, none empty. uniforms (N, max_new) float32 in [0, 1): the random number of each
     row and position; a prompt's rows stand together. ends: the tokens that end a response. Temperature 0 is
     greedy, with log-probs at 1. The network computes where params lie and in their precision; the rollouts
-    are in CPU memory. Raises FloatingPointError if a log-prob is not finite.
+    are in CPU memory. Raises NotFinite if a log-prob is not.
     """
     N, max_new = uniforms.shape
     if N % len(prompts):
@@ -132,12 +157,13 @@ def sample(
             break
         hidden = policy.model(token[:, None].to(device), cache=cache)[:, 0]  # (n, C)
 
-    if not logp.isfinite().all():
-        raise FloatingPointError("the policy's log-probs are not finite: its weights have diverged")
     start, left = start.repeat_interleave(group), left.repeat_interleave(group, dim=0)  # (N,), (N, width)
     mask = align(torch.zeros_like(left, dtype=torch.bool), mask, start, False)  # (N, T)
     logp = align(torch.zeros(left.shape), logp, start, 0.0)  # (N, T)
     rollouts = Rollouts(align(left, response, start, PAD), mask, token_weights(mask), logp, finished)
+    wrong = (~logp.isfinite()).any(1).nonzero()[:, 0]
+    if len(wrong):
+        raise NotFinite("the log-probs of sampled tokens are not finite", rollouts.rows(wrong))
     return rollouts.select(torch.arange(N))
 
 

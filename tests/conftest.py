@@ -61,7 +61,9 @@ def table_policy(demos, groups, number=0, **settings):
     rollouts.advantages = group_advantages(rewards[N:], G, False)
     sizes = {"prompts": len(groups), "group": G, "demos_per_step": N}
     config = Config(**{**sizes, "scale_by_std": False, **settings})
-    logprobs = lambda theta, w, tokens, temperature=1.0: theta["table"][tokens[:, 0], : tokens.shape[1]]
+    logprobs = lambda theta, w, part, temperature=1.0: theta["table"][
+        part.tokens[:, 0], : part.tokens.shape[1]
+    ]
     return Step(config, logprobs, shown, rollouts, number, new_memory(N)), {"table": theta}
 
 
@@ -92,7 +94,7 @@ class World:
         ends = [[6, 7, EOS], [8, EOS], [9, 9, 1, EOS], [5], [2, EOS], [3, 3, EOS]]
         ends += [[1, EOS], [1, 4, EOS], [EOS], [2, 7, EOS], [5, 6, 6], [9, EOS]]
         batch = pack([prompt for prompt in prompts for _ in range(3)], ends)
-        logp = self.logprobs(self.reference, None, batch.tokens) * batch.mask
+        logp = self.logprobs(self.reference, None, batch)
         finished = torch.tensor([end[-1] == EOS for end in ends])
         weights = token_weights(batch.mask.double())
         self.rollouts = Rollouts(batch.tokens, batch.mask, weights, logp, finished)

@@ -100,7 +100,7 @@ def test_gradients_of_the_rivals(world, method, number, changes):
     config = world.with_config(steps=10, cold_start=0.3, **changes)
     world.reward(world.rollouts.rewards.tolist())  # advantages with or without the standard deviation
     if config.kl:
-        world.rollouts.ref_logp = world.logprobs(world.reference, None, world.rollouts.tokens)
+        world.rollouts.ref_logp = world.logprobs(world.reference, None, world.rollouts)
     if config.normaliser == "sequence":
         world.rollouts.weights = sequence_weights(world.rollouts.mask.double())
     found = direction(world, method, number)

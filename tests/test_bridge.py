@@ -55,7 +55,7 @@ OPTIONS = (
 def test_gradients_of_the_rl_objective(world, changes):
     config = world.with_config(**changes)
     if config.kl:
-        world.rollouts.ref_logp = world.logprobs(world.reference, None, world.rollouts.tokens)
+        world.rollouts.ref_logp = world.logprobs(world.reference, None, world.rollouts)
     if config.normaliser == "sequence":
         world.rollouts.weights = sequence_weights(world.rollouts.mask.double())
     objective = weighted((1.0, j_rl(world.step())))
@@ -84,7 +84,7 @@ def test_first_order_directions_are_the_three_equations(world):
     assert float(stats["gain"]) == pytest.approx(float(gain))
     r = world.rollouts.select(world.rollouts.advantages.nonzero()[:, 0])
     for name, params in (("ratio", theta), ("ratio_hat", theta_hat)):
-        rho = (world.logprobs(params, w, r.tokens) - r.logp).exp()[r.mask]
+        rho = (world.logprobs(params, w, r) - r.logp).exp()[r.mask]
         assert stats[name] == pytest.approx(float(rho.mean()))
 
 
@@ -184,16 +184,16 @@ def test_the_shadow_never_sees_a_demonstration(world, meta):
 
 def test_rows_without_advantage_are_left_out_but_counted(world):
     seen = []
-    logprobs = lambda theta, w, tokens, *rest: (
-        seen.append(len(tokens)),
-        world.logprobs(theta, w, tokens, *rest),
+    logprobs = lambda theta, w, part, *rest: (
+        seen.append(len(part)),
+        world.logprobs(theta, w, part, *rest),
     )[1]
     pruned, _ = bridge(replace(world.step(), logprobs=logprobs), world.players)
     assert sorted(seen) == [3, 6, 6]  # three demonstrations; six of twelve rollouts, twice
     whole = world.rollouts
-    objective = [(1.0, lambda theta, w: (naive_j_rl(world, theta, w), {}))]
+    objective = [(1.0, partial(lambda part, theta, w: (naive_j_rl(world, theta, w), {}), whole))]
     assert gap(pruned["theta_hat"], gradients(objective, world.theta_hat, world.w)[0]) < 1e-12
-    world.rollouts.ref_logp = world.logprobs(world.reference, None, whole.tokens)
+    world.rollouts.ref_logp = world.logprobs(world.reference, None, whole)
     seen.clear()
     bridge(replace(world.step(kl=0.1), logprobs=logprobs), world.players)
     assert sorted(seen) == [3, 12, 12]  # with a KL term every row counts
@@ -251,7 +251,7 @@ def test_the_end_of_text_gets_gradient(world, objective):
     assert batch.tokens[row, end] == EOS
 
     def logprob(theta):
-        return float(world.logprobs(theta, world.w, batch.tokens)[row, end])
+        return float(world.logprobs(theta, world.w, batch)[row, end])
 
     def direction():
         terms = {"sft": j_sft, "rl": j_rl}[objective](world.step())

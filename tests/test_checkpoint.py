@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from bridge_min import checkpoint
 from bridge_min.bridge import adamw, ascend, bridge
-from bridge_min.checkpoint import CheckpointError, load_run, open_tensors, save_run
+from bridge_min.checkpoint import CheckpointError, load_latest, load_run, open_tensors, save_run
 from bridge_min.config import generator
 from bridge_min.gain import new_memory
 from bridge_min.lora import init_lora, merge
@@ -37,13 +37,12 @@ def optimizers_of(world):
 
 @pytest.mark.parametrize("select", ["none", "demo"])
 def test_a_run_goes_on_to_the_bit(tmp_path, select):
-    path = tmp_path / "checkpoint.safetensors"
     world, memory = World(), new_memory(5)
     world.with_config(select=select)
     optimizers, state = optimizers_of(world), {**world.players, "memory": memory}
     for step in range(4):
         if step == 2:
-            save_run(path, 2, world.config, state, optimizers)
+            save_run(tmp_path, 2, world.config, state, optimizers)
         update(world, optimizers, memory)
     assert memory["draws"].tolist() == ([4, 0, 4, 0, 4] if select == "demo" else [0] * 5)
     again = World()
@@ -53,7 +52,7 @@ def test_a_run_goes_on_to_the_bit(tmp_path, select):
         for value in params.values():
             value += 1.0
     optimizers = optimizers_of(again)
-    assert load_run(path, state_again, optimizers) == 2
+    assert load_latest(tmp_path, state_again, optimizers) == 2
     for _ in range(2):
         update(again, optimizers, state_again["memory"])
     for player, params in state.items():
@@ -62,9 +61,10 @@ def test_a_run_goes_on_to_the_bit(tmp_path, select):
 
 
 def test_a_run_before_its_first_step_can_be_saved(tmp_path):
-    world, path = World(), tmp_path / "checkpoint.safetensors"
-    save_run(path, 0, world.config, world.players, optimizers_of(world))
-    assert load_run(path, world.players, optimizers_of(world)) == 0
+    world = World()
+    assert load_latest(tmp_path, world.players, optimizers_of(world)) is None
+    save_run(tmp_path, 0, world.config, world.players, optimizers_of(world))
+    assert load_latest(tmp_path, world.players, optimizers_of(world)) == 0
 
 
 def test_the_model_folder_holds_the_merged_policy(tmp_path, theta):
@@ -78,29 +78,91 @@ def test_the_model_folder_holds_the_merged_policy(tmp_path, theta):
         assert all(torch.equal(loaded[name], merged[name]) for name in merged)
 
 
-def test_any_flipped_byte_and_any_cut_is_refused(tmp_path):
-    world, path = World(), tmp_path / "checkpoint.safetensors"
+def copies(players):
+    return {player: {k: v.clone() for k, v in params.items()} for player, params in players.items()}
+
+
+def same(a, b):
+    return all(torch.equal(value, b[player][name]) for player in a for name, value in a[player].items())
+
+
+@pytest.mark.parametrize("shard", [checkpoint.SHARD, 3000], ids=["one file", "in parts"])
+def test_of_200_damaged_checkpoints_none_is_accepted(tmp_path, monkeypatch, shard):
+    """Random bytes flipped, in headers above all, and lengths cut or grown, of the head and of the parts. The
+    players stay as they were, and the undamaged checkpoint loads."""
+    monkeypatch.setattr(checkpoint, "SHARD", shard)
+    world, draw = World(), random.Random(0)
     optimizers = optimizers_of(world)
     update(world, optimizers)
-    save_run(path, 1, world.config, world.players, optimizers)
-    whole, draw = path.read_bytes(), random.Random(0)
-    before = {player: {k: v.clone() for k, v in params.items()} for player, params in world.players.items()}
-    header = int.from_bytes(whole[:8], "little") + 8
-    places = [*range(8), *draw.sample(range(8, header), 60), *draw.sample(range(header, len(whole)), 60)]
-    for place in places:
+    save_run(tmp_path, 1, world.config, world.players, optimizers)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 1 if shard == checkpoint.SHARD and shard > 3000 else len(files) > 5
+    head, before = tmp_path / "checkpoint-000001.safetensors", copies(world.players)
+    for trial in range(200):
+        path = draw.choice(files)
+        whole = path.read_bytes()
+        header = int.from_bytes(whole[:8], "little") + 8
         damaged = bytearray(whole)
-        damaged[place] ^= 1 << draw.randrange(8)
+        if trial % 4 == 0:
+            length = draw.choice([0, draw.randrange(header), draw.randrange(len(whole)), len(whole) - 1])
+            damaged = damaged[:length] if trial % 8 else damaged + bytes(draw.randrange(1, 100))
+        else:
+            damaged[draw.randrange(header if trial % 2 else len(whole))] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors"):
-            load_run(path, world.players, optimizers)
-    for length in (0, 5, 8, header // 2, header, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors"):
-            load_run(path, world.players, optimizers)
-    for player, params in before.items():
-        assert all(torch.equal(value, world.players[player][name]) for name, value in params.items())
-    path.write_bytes(whole)
-    assert load_run(path, world.players, optimizers) == 1
+        with pytest.raises(CheckpointError, match=r"checkpoint-000001\.(part\d+\.)?safetensors"):
+            load_run(head, world.players, optimizers)
+        path.write_bytes(whole)
+        assert same(before, world.players)
+    assert load_run(head, world.players, optimizers) == 1
+
+
+@pytest.mark.parametrize("shard", [checkpoint.SHARD, 3000], ids=["one file", "in parts"])
+def test_two_are_kept_and_a_bad_one_falls_back_to_the_one_before_and_says_so(
+    tmp_path, monkeypatch, capsys, shard
+):
+    monkeypatch.setattr(checkpoint, "SHARD", shard)
+    world, at = World(), {}
+    optimizers, saved = optimizers_of(world), None
+    for step in range(1, 5):
+        update(world, optimizers)
+        save_run(tmp_path, step, world.config, world.players, optimizers, saved)
+        saved, at[step] = step, copies(world.players)
+    assert list(checkpoint.saved_runs(tmp_path)) == [3, 4]
+    assert {path.name[:17] for path in tmp_path.iterdir()} == {"checkpoint-000003", "checkpoint-000004"}
+    assert load_latest(tmp_path, world.players, optimizers) == 4 and same(at[4], world.players)
+    assert capsys.readouterr().err == ""
+    newest = sorted(tmp_path.glob("checkpoint-000004*"))
+    for path in (newest[0], newest[-1]):  # a part, if there is one, and the head
+        whole = path.read_bytes()
+        for damage in (whole[:-1], b"", None):
+            path.write_bytes(damage) if damage is not None else path.unlink()
+            assert load_latest(tmp_path, world.players, optimizers) == 3 and same(at[3], world.players)
+            warned = capsys.readouterr().err
+            torn = damage is None and path.name == "checkpoint-000004.safetensors"  # never finished, then
+            assert torn or ("WARNING" in warned and path.name in warned and "going back to" in warned)
+            path.write_bytes(whole)
+    oldest = sorted(tmp_path.glob("checkpoint-000003*"))[-1]
+    for path in (oldest, newest[-1]):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint can be used: .*000004.*000003"):
+        load_latest(tmp_path, world.players, optimizers)
+    assert same(at[3], world.players)
+    save_run(tmp_path, 4, world.config, world.players, optimizers, 2)  # what is of no use goes with the next
+    assert list(checkpoint.saved_runs(tmp_path)) == [4]
+
+
+def test_parts_of_another_checkpoint_are_refused(tmp_path, monkeypatch):
+    """Each file by itself is sound: the head knows which parts are its own."""
+    monkeypatch.setattr(checkpoint, "SHARD", 3000)
+    world = World()
+    optimizers = optimizers_of(world)
+    for folder in ("a", "b"):
+        update(world, optimizers)
+        save_run(tmp_path / folder, 1, world.config, world.players, optimizers)
+    part = "checkpoint-000001.part0002.safetensors"
+    (tmp_path / "a" / part).write_bytes((tmp_path / "b" / part).read_bytes())
+    with pytest.raises(CheckpointError, match=rf"{part} is not the part"):
+        load_run(tmp_path / "a" / "checkpoint-000001.safetensors", world.players, optimizers)
 
 
 def test_a_damaged_model_folder_is_refused(tmp_path, theta):
@@ -145,8 +207,8 @@ def test_missing_foreign_and_misshapen_tensors_are_named(tmp_path, theta):
 
 
 def test_a_run_of_another_shape_is_refused_by_the_tensor(tmp_path):
-    world, path = World(), tmp_path / "checkpoint.safetensors"
-    save_run(path, 0, world.config, world.players, optimizers_of(world))
+    world, path = World(), tmp_path / "checkpoint-000000.safetensors"
+    save_run(tmp_path, 0, world.config, world.players, optimizers_of(world))
     world.players["w"] = double(init_lora(world.theta, ("q_proj",), 3, generator(0, 0, "lora")))
     with pytest.raises(CheckpointError, match=r"tensor w/model\.layers\.\d\."):
         load_run(path, world.players, optimizers_of(world))
@@ -181,7 +243,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, theta, monkeypatch)
         raise OSError("power cut")
 
     monkeypatch.setattr(os, "replace", crash)
-    with pytest.raises(OSError, match="power cut"):
+    with pytest.raises(CheckpointError, match=r"could not be written: power cut"):
         save_pretrained(tmp_path, {name: value + 1 for name, value in theta.items()}, SMALL)
     monkeypatch.undo()
     assert all(torch.equal(value, theta[name]) for name, value in load_pretrained(tmp_path)[1].items())

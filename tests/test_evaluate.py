@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bridge_min import evaluate
+from bridge_min import data, evaluate
 from bridge_min.config import Config, ConfigError, ModelConfig, generator, load_config, to_json
 from bridge_min.evaluate import (
     Score,
@@ -56,8 +56,8 @@ def test_mean_and_half_width():
 
 
 def test_greedy_is_greedy_and_pass_at_k_is_sampled(monkeypatch):
-    temperatures, original = [], evaluate.sample
-    monkeypatch.setattr(evaluate, "sample", lambda *args: (temperatures.append(args[-1]), original(*args))[1])
+    temperatures, original = [], data.sample
+    monkeypatch.setattr(data, "sample", lambda *args: (temperatures.append(args[-1]), original(*args))[1])
     found = score(CONFIG, build(MODEL), THETA, byte_tokenizer(), load_task(CONFIG).tests["math"])
     assert temperatures == [0.0, 0.8] and list(found.pass_at) == [1, 2, 3]
 
@@ -73,14 +73,14 @@ def test_evaluation_never_flips_a_reward():
 def test_responses_do_not_depend_on_how_many_are_sampled_at_once(samples, monkeypatch):
     """They are those of one call with all random numbers, drawn together."""
     problems = load_task(CONFIG).tests["math"]
-    rows, drawn, original = [], [], evaluate.sample
+    rows, drawn, original = [], [], data.sample
 
     def watched(model, params, prompts, uniforms, *rest):
         rows.append(len(uniforms))
         drawn.append(uniforms)
         return original(model, params, prompts, uniforms, *rest)
 
-    monkeypatch.setattr(evaluate, "sample", watched)
+    monkeypatch.setattr(data, "sample", watched)
     answers = lambda config: answer_problems(config, build(MODEL), THETA, byte_tokenizer(), problems, samples)
     whole = answers(CONFIG)
     expected = torch.rand(5 * max(samples, 1), 4, generator=generator(0, 0, "evaluation"))
@@ -94,14 +94,14 @@ def test_responses_do_not_depend_on_how_many_are_sampled_at_once(samples, monkey
 
 def test_progress_is_told_now_and_then(monkeypatch, capsys):
     """Four problems, a chunk each, of 4 s: the third is done after 12 s, and one is left."""
-    seconds, original = [0.0], evaluate.sample
+    seconds, original = [0.0], data.sample
     monkeypatch.setattr(evaluate, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
 
     def slow(*args):
         seconds[0] += 4.0
         return original(*args)
 
-    monkeypatch.setattr(evaluate, "sample", slow)
+    monkeypatch.setattr(data, "sample", slow)
     config, problems = replace(CONFIG, sample_rows=1), load_task(CONFIG).tests["math"][:4]
     answer_problems(config, build(MODEL), THETA, byte_tokenizer(), problems)
     assert capsys.readouterr() == ("", "    3 of 4, greedy, 4 s left\n")

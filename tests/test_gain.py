@@ -117,7 +117,9 @@ def linear_policy(features, groups, **settings):
     vectors = vectors.double()
     for row, values in enumerate([*features, *([vector] for group in groups for vector, _ in group)]):
         vectors[row, 1 : 1 + len(values)] = torch.tensor(values, dtype=torch.float64)
-    logprobs = lambda theta, w, tokens, temperature=1.0: vectors[tokens[:, 0], : tokens.shape[1]] @ theta["v"]
+    logprobs = lambda theta, w, part, temperature=1.0: (
+        vectors[part.tokens[:, 0], : part.tokens.shape[1]] @ theta["v"]
+    )
     step.rollouts.logp = torch.zeros_like(step.rollouts.logp)
     return replace(step, logprobs=logprobs), {"theta": {"v": torch.zeros(2, dtype=torch.float64)}}
 

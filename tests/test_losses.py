@@ -1,6 +1,7 @@
 """Losses against their definitions, written out with loops; limits; what the end of text gets."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +18,9 @@ from bridge_min.losses import (
 MASK = torch.tensor([[0, 1, 1, 1], [0, 0, 1, 0]], dtype=torch.bool)
 
 
+EACH = torch.tensor([[False, True, True, True]] * 2)  # all that can be predicted
+
+
 def random_logp(seed, scale=0.5):
     g = torch.Generator().manual_seed(seed)
     return (-1 - scale * torch.rand(MASK.shape, generator=g, dtype=torch.float64)) * MASK
@@ -26,18 +30,20 @@ def test_token_logprobs_are_those_of_the_next_token_at_the_temperature():
     g = torch.Generator().manual_seed(0)
     logits, tokens = torch.randn(2, 4, 5, generator=g), torch.randint(5, (2, 4), generator=g)
     for temperature in (1.0, 0.7):
-        logp = token_logprobs(logits, torch.eye(5), tokens, temperature)
+        logp = token_logprobs(logits, torch.eye(5), tokens, EACH, temperature)
         assert logp[:, 0].tolist() == [0, 0]
         for n in range(2):
             for t in range(1, 4):
                 expected = torch.log_softmax(logits[n, t - 1] / temperature, -1)[tokens[n, t]]
                 assert logp[n, t] == pytest.approx(float(expected), abs=1e-6)
-    greedy, sampled = (token_logprobs(logits, torch.eye(5), tokens, temperature) for temperature in (0, 1.0))
-    assert torch.equal(greedy, sampled)
+    score = partial(token_logprobs, logits, torch.eye(5), tokens)
+    assert torch.equal(score(EACH, 0), score(EACH, 1.0))
+    torch.testing.assert_close(score(MASK), score(EACH) * MASK)
 
 
+@pytest.mark.parametrize("mask", [EACH, MASK], ids=["each", "response"])
 @pytest.mark.parametrize("at_once", [1, 3, 8, 100])
-def test_token_logprobs_do_not_depend_on_how_many_logits_exist_at_once(at_once):
+def test_token_logprobs_do_not_depend_on_how_many_logits_exist_at_once(at_once, mask):
     g = torch.Generator().manual_seed(0)
     hidden, head = (torch.randn(shape, generator=g, dtype=torch.float64) for shape in ((2, 4, 6), (5, 6)))
     tokens = torch.randint(5, (2, 4), generator=g)
@@ -45,7 +51,8 @@ def test_token_logprobs_do_not_depend_on_how_many_logits_exist_at_once(at_once):
     slope = torch.randn(2, 4, generator=g, dtype=torch.float64)
     expected = torch.zeros(2, 4, dtype=torch.float64)
     expected[:, 1:] = (hidden @ head.T / 0.7).log_softmax(-1)[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
-    logp = token_logprobs(hidden, head, tokens, 0.7, at_once)
+    expected = expected * mask
+    logp = token_logprobs(hidden, head, tokens, mask, 0.7, at_once)
     torch.testing.assert_close(logp, expected)
     for found, wanted in zip(
         *(torch.autograd.grad((x * slope).sum(), (hidden, head)) for x in (logp, expected)), strict=True
@@ -68,23 +75,23 @@ def test_no_tensor_of_all_logits_exists_in_either_pass():
             return out
 
     hidden, head = torch.randn(4, 25, 6, requires_grad=True), torch.randn(50, 6, requires_grad=True)
-    tokens = torch.randint(50, (4, 25))
-    for at_once, most in ((10, 10 * 50), (100, 100 * 50)):
+    tokens, mask = torch.randint(50, (4, 25)), torch.arange(25)[None].repeat(4, 1) >= 5
+    for at_once, most in ((10, 10 * 50), (80, 80 * 50), (100, 80 * 50)):  # of 100 tokens 80 are asked for
         sizes.clear()
         with Watch():
-            token_logprobs(hidden, head, tokens, 0.7, at_once).sum().backward()
+            token_logprobs(hidden, head, tokens, mask, 0.7, at_once).sum().backward()
         assert max(sizes) == max(most, hidden.numel())
 
 
 def test_the_backward_pass_keeps_no_logits_where_they_come_in_parts():
     hidden, head = torch.randn(4, 25, 6, requires_grad=True), torch.randn(50, 6, requires_grad=True)
-    tokens, kept = torch.randint(50, (4, 25)), {}
+    tokens, kept, mask = torch.randint(50, (4, 25)), {}, torch.arange(25)[None].repeat(4, 1) > 0
     for at_once in (50, 100):
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):  # noqa: B023
-            token_logprobs(hidden, head, tokens, 0.7, at_once)
+            token_logprobs(hidden, head, tokens, mask, 0.7, at_once)
         kept[at_once] = sum(sizes)
-    assert kept[100] > 4 * 25 * 50 > 2 * kept[50]
+    assert kept[100] > 4 * 24 * 50 > 2 * kept[50]
 
 
 def test_weights_sum_to_one_and_share_by_token_or_by_sequence():

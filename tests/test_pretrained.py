@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
 
-from bridge_min import pretrained
+from bridge_min import checkpoint, pretrained
 from bridge_min.checkpoint import CheckpointError
 from bridge_min.config import ModelConfig, generator
 from bridge_min.model import build, init_params
@@ -99,11 +99,11 @@ def test_logits_are_those_of_transformers(name, tmp_path):
         assert difference(*load_pretrained(folder), theirs) < 2e-5
 
 
-@pytest.mark.parametrize("shard", [pretrained.SHARD, 8000])
+@pytest.mark.parametrize("shard", [checkpoint.SHARD, 8000])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_saved_folder_is_one_of_transformers(name, shard, tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
-    monkeypatch.setattr(pretrained, "SHARD", shard)
+    monkeypatch.setattr(checkpoint, "SHARD", shard)
     hugging_face(name).save_pretrained(tmp_path / "from")
     (tmp_path / "from" / "tokenizer.json").write_text("{}")
     model, theta = load_pretrained(tmp_path / "from")
@@ -227,7 +227,7 @@ def test_tensors_that_are_missing_or_too_much_are_named(folder):
 
 
 def test_shards_that_are_missing_or_cut_are_named(folder, monkeypatch):
-    monkeypatch.setattr(pretrained, "SHARD", 8000)
+    monkeypatch.setattr(checkpoint, "SHARD", 8000)
     config, theta = load_pretrained(folder)[0].config, load_pretrained(folder)[1]
     save_pretrained(folder / "s", theta, config)
     shard = sorted((folder / "s").glob("*.safetensors"))[1]
@@ -247,7 +247,7 @@ def test_shards_that_are_missing_or_cut_are_named(folder, monkeypatch):
 
 def test_an_old_index_does_not_hide_a_new_model(folder, monkeypatch):
     model, theta = load_pretrained(folder)
-    monkeypatch.setattr(pretrained, "SHARD", 8000)
+    monkeypatch.setattr(checkpoint, "SHARD", 8000)
     save_pretrained(folder, theta, model.config)
     monkeypatch.undo()
     new = {key: value + 1 for key, value in theta.items()}

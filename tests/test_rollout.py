@@ -9,7 +9,7 @@ from bridge_min.bridge import policy_logprobs
 from bridge_min.config import Config, generator
 from bridge_min.losses import token_logprobs
 from bridge_min.model import build, init_params
-from bridge_min.rollout import PAD, choose, join, pack, sample, texts
+from bridge_min.rollout import PAD, NotFinite, choose, join, pack, sample, texts
 from bridge_min.tokenizer import EOS, byte_tokenizer
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [5, 6]]
@@ -65,7 +65,7 @@ def test_a_row_is_the_same_alone_in_any_batch_and_in_any_order(policy, uniforms,
 @pytest.mark.parametrize("temperature", [0.9, 1.0, 0.0])
 def test_recorded_log_probs_are_the_scored_ones(policy, uniforms, temperature):
     rollouts = sample(*policy, PROMPTS, uniforms, (EOS,), temperature)
-    scored = policy_logprobs(policy[0], Config(), policy[1], None, rollouts.tokens, temperature)
+    scored = policy_logprobs(policy[0], Config(), policy[1], None, rollouts, temperature)
     assert float(((rollouts.logp - scored) * rollouts.mask).abs().max()) < 1e-5
     assert float((rollouts.logp * ~rollouts.mask).abs().max()) == 0
 
@@ -118,8 +118,9 @@ def test_the_largest_random_number_never_picks_an_impossible_token():
 def test_weights_that_have_diverged_are_said_to_have(policy, uniforms):
     theta = {**policy[1], "model.norm.weight": torch.full_like(policy[1]["model.norm.weight"], torch.nan)}
     for temperature in (1.0, 0.0):
-        with pytest.raises(FloatingPointError, match="diverged"):
+        with pytest.raises(NotFinite, match="sampled tokens are not finite") as error:
             sample(policy[0], theta, PROMPTS, uniforms, (EOS,), temperature)
+        assert error.value.batch.prompts()[:: len(uniforms) // len(PROMPTS)] == PROMPTS
 
 
 def test_greedy_takes_the_likeliest_token_whatever_the_random_numbers(policy, uniforms):
@@ -197,7 +198,7 @@ def test_sampling_in_bfloat16_records_its_own_log_probs(policy, uniforms):
     rollouts = sample(policy[0], theta, PROMPTS, uniforms, (EOS,), 0.9)
     assert rollouts.logp.dtype == torch.float32
     config = Config(dtype="bfloat16", master="bfloat16")
-    scored = policy_logprobs(policy[0], config, theta, None, rollouts.tokens, 0.9)
+    scored = policy_logprobs(policy[0], config, theta, None, rollouts, 0.9)
     difference = ((rollouts.logp - scored) * rollouts.mask).abs()
     assert scored.dtype == torch.float32 and 0 < float(difference.max()) < 0.2
 
@@ -221,5 +222,7 @@ def test_texts_leave_out_the_end_and_survive_any_tokens(rollouts):
 def test_log_probs_of_a_sampled_padding_token_count():
     logits = torch.zeros(1, 3, 258)
     assert float(
-        token_logprobs(logits, torch.eye(258), torch.tensor([[1, PAD, EOS]]))[0, 1]
+        token_logprobs(
+            logits, torch.eye(258), torch.tensor([[1, PAD, EOS]]), torch.tensor([[False, True, True]])
+        )[0, 1]
     ) == pytest.approx(-float(torch.tensor(258.0).log()))

@@ -296,7 +296,7 @@ def test_who_acts_who_is_scored_and_at_which_step_size(folder, unbroken, monkeyp
         players.update(given)
         assert same(seen["policies"][-1], acting(config, given))
         rollouts, demos = step.rollouts, step.demos
-        reference = step.logprobs(players["base"], None, rollouts.tokens, config.temperature)
+        reference = step.logprobs(players["base"], None, rollouts, config.temperature)
         assert float((rollouts.ref_logp - reference).abs().max()) < 1e-5
         for group in range(4):  # a group's prompt is that of its demonstration
             prompts = [
