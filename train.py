@@ -74,7 +74,8 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     first = saved or 0
     log, caught = RunLog(out, config, first, lock), catch_signals()
     if first == 0:
-        validate(config, model, tokenizer, players, task.val, log, 0)
+        with located("validation at step 0", saved, out, tokenizer):
+            validate(config, model, tokenizer, players, task.val, log, 0)
 
     for step in range(first, config.steps):
         began, rollouts, demos, metrics = time.perf_counter(), None, None, {}
@@ -82,7 +83,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         use_demos, use_rollouts = needs(config, step)
         if use_demos:
             demos = demonstrate(config, step, shown, task.demos, tokenizer)
-        with located(step, saved, out, tokenizer):
+        with located(f"step {step}", saved, out, tokenizer):
             if use_rollouts:
                 policy, problems = acting(config, players), [task.train[i] for i in tried]
                 rollouts, metrics = roll_out(config, step, model, policy, problems, tokenizer)
@@ -108,7 +109,8 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         tokens = sum(int(batch.mask.sum()) for batch in (rollouts, demos) if batch is not None)
         log.step(done, metrics, seconds, tokens)
         if done % config.eval_every == 0 or done == config.steps:
-            validate(config, model, tokenizer, players, task.val, log, done)
+            with located(f"validation at step {done}", saved, out, tokenizer):
+                validate(config, model, tokenizer, players, task.val, log, done)
         interrupted = anyone(bool(caught))  # a signal may reach some before this step's end and others after
         if done % config.save_every == 0 or done == config.steps or interrupted:
             log.sync()
@@ -154,20 +156,18 @@ def gradient_norms(directions: Players, batch: Batch) -> dict[str, float]:
 
 
 @contextmanager
-def located(step: int, saved: int | None, out: Path, tokenizer: Tokenizer) -> Iterator[None]:
+def located(where: str, saved: int | None, out: Path, tokenizer: Tokenizer) -> Iterator[None]:
     """Adds to NotFinite where it happened, on which prompts, and what is left to go on from."""
     try:
         yield
     except NotFinite as error:
         prompts = list(dict.fromkeys(map(tokenizer.decode, error.batch.prompts())))
-        lines = [f"step {step}: {error.what}, on {len(prompts)} prompts:"]
+        lines = [f"{where}: {error.what}, on {len(prompts)} prompts:"]
         lines += [f"    {text[-SHOWN:]!r}" for text in prompts[:PROMPTS]]
         lines += [f"    and {len(prompts) - PROMPTS} more"] if len(prompts) > PROMPTS else []
-        kept = f"the last good state is {saved_runs(out)[saved]}" if saved else "no step was saved yet"
-        raise FloatingPointError(
-            "\n".join([*lines, f"Nothing was updated; {kept}."])
-            + " Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
-        ) from None
+        kept = f"The last good state is {saved_runs(out)[saved]}." if saved else "No step was saved yet."
+        advice = "Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
+        raise FloatingPointError("\n".join([*lines, f"{kept} {advice}"])) from None
 
 
 def validate(

@@ -98,7 +98,7 @@ def j_rl(s: Step, rollouts: Rollouts | None = None) -> list[Term]:
 def finite(what: str, value: Tensor, part: Batch) -> Tensor:
     """The value, or NotFinite."""
     if not value.isfinite():
-        raise NotFinite(f"{what} is {float(value)}", part)
+        raise NotFinite(f"{what} is {float(value.detach())}", part)
     return value
 
 

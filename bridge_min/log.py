@@ -45,7 +45,8 @@ def check_folder(config: Config, resume: bool, overwrite: bool) -> list[str]:
     out = Path(config.out)
     used = [str(path.relative_to(out)) for name in RUN_FILES for path in sorted(out.glob(name))]
     require(not (resume and overwrite), "--resume and --overwrite exclude each other")
-    require(out.is_dir() or not out.exists(), f"out = {out} is a file, not a folder")
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    require(there.is_dir() and os.access(there, os.W_OK), f"out = {out}: {there} is no folder to write to")
     require(not used or "run.json" in used, f"{out} holds {used}, but no run of ours: choose another --out=")
     if used and not overwrite:
         require(

@@ -12,6 +12,7 @@ function here returns what it is given. Read on in train.py.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,8 +32,9 @@ solo = False
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """In here, the processes that torchrun has started work together; without torchrun there is one. Raises
-    ConnectionError if one of the others is lost: at once if it died, after TIMEOUT if it is stuck."""
+    """In here, the processes that torchrun has started work together, and when all have come to its end, they
+    end; without torchrun there is one. Raises ConnectionError if one of the others is lost: at once if it
+    died, after TIMEOUT if it is stuck."""
     if not dist.is_torchelastic_launched():
         yield
         return
@@ -43,14 +45,14 @@ def joined() -> Iterator[None]:
     try:
         yield
         wait()  # who leaves early tears the connections of the others
+        if gpu:
+            dist.destroy_process_group()
+        sys.stdout.flush()
+        os._exit(0)  # a thread of gloo that comes late to Python's own clean-up aborts the process
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise ConnectionError(f"process {dist.get_rank()}: another process was lost ({error})") from None
         raise
-    finally:
-        mesh.cache_clear()
-        if gpu:  # NCCL asks for it; gloo, asked to, now and then aborts the process while it ends
-            dist.destroy_process_group()
 
 
 @contextmanager

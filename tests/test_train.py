@@ -9,6 +9,7 @@ import io
 import json
 import math
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -21,8 +22,10 @@ import torch
 import train
 from bridge_min.baselines import METHODS
 from bridge_min.bridge import acting, bridge, schedule
-from bridge_min.checkpoint import open_tensors
+from bridge_min.checkpoint import open_tensors, saved_runs
 from bridge_min.config import load_config
+from bridge_min.rollout import Demos
+from bridge_min.tokenizer import byte_tokenizer
 from train import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,14 +58,15 @@ def arguments(folder, name, *options):
 def run(folder, name, *options):
     """A run in this process: exit code, what was printed, and the error."""
     printed, error = io.TextIOWrapper(io.BytesIO(), "utf-8"), ""
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with contextlib.redirect_stdout(printed):
             cli(arguments(folder, name, *options))
     except SystemExit as stop:
         error = str(stop.code)
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     printed.seek(0)
     return int(bool(error)), printed.read(), error
 
@@ -82,9 +86,7 @@ def start(folder, name, until, *options):
 def outcome(folder, name):
     """All that follows from the seed: final weights of all players with their moments, merged model, metrics,
     table."""
-    tensors = {}
-    for file in ("checkpoint.safetensors", "model.safetensors"):
-        tensors |= {f"{file}/{key}": value for key, value in read_tensors(folder / name / file)[0].items()}
+    tensors = final(folder, name) | read_tensors(folder / name / "model.safetensors")[0]
     digests = {key: hashlib.sha256(value.numpy().tobytes()).hexdigest() for key, value in tensors.items()}
     return digests, (folder / name / "metrics.jsonl").read_text(), scores(folder, name)
 
@@ -93,8 +95,12 @@ def scores(folder, name):
     return json.loads((folder / name / "results.json").read_text())["scores"]
 
 
+def newest(folder, name):
+    return list(saved_runs(folder / name).values())[-1]
+
+
 def final(folder, name):
-    return read_tensors(folder / name / "checkpoint.safetensors")[0]
+    return read_tensors(newest(folder, name))[0]
 
 
 @pytest.fixture(scope="module")
@@ -188,15 +194,17 @@ def test_a_reset_puts_the_shadow_where_theta_is_and_no_later_step_keeps_it_there
         assert len(weights) > 5 and (all(at_theta) if steps == 4 else not any(at_theta))
 
 
-def test_interrupt_finishes_the_step_saves_and_says_how_to_go_on(folder, unbroken):
-    process = start(folder, "interrupted", until=1)
-    process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(folder, unbroken, number):
+    name = f"interrupted-{number}"
+    process = start(folder, name, until=1)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1 and b"--resume" in error
-    saved = int(read_tensors(folder / "interrupted" / "checkpoint.safetensors")[1]["step"])
+    saved = int(read_tensors(newest(folder, name))[1]["step"])
     assert 1 <= saved < 12
-    assert run(folder, "interrupted", "--resume")[0] == 0
-    assert outcome(folder, "interrupted") == unbroken[1]
+    assert run(folder, name, "--resume")[0] == 0
+    assert outcome(folder, name) == unbroken[1]
 
 
 OPTIONS = (
@@ -241,16 +249,65 @@ def test_a_used_folder_is_not_touched_without_being_told(folder, unbroken):
     assert code == 1 and "no run in" in error and not (folder / "nowhere").exists()
 
 
-def test_a_damaged_checkpoint_stops_the_run_with_its_name(folder, unbroken):
-    run(folder, "damaged", "--steps=2")
-    path = folder / "damaged" / "checkpoint.safetensors"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    code, _, error = run(folder, "damaged", "--steps=2", "--resume")
-    assert code == 1 and "checkpoint.safetensors is damaged" in error
-    assert path.read_bytes() == data
+def test_a_damaged_checkpoint_sends_the_run_back_to_the_one_before_and_two_stop_it(folder, unbroken, capsys):
+    process = start(folder, "damaged", 7)  # saved after steps 3 and 6
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    older, newer = saved_runs(folder / "damaged").values()
+    damaged = bytearray(newer.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    newer.write_bytes(damaged)
+    assert run(folder, "damaged", "--resume")[0] == 0
+    warned = capsys.readouterr().err
+    assert f"{newer} is damaged" in warned and f"going back to {older}" in warned
+    assert outcome(folder, "damaged") == unbroken[1]
+    for path in saved_runs(folder / "damaged").values():
+        path.write_bytes(path.read_bytes()[:-1])
+    code, _, error = run(folder, "damaged", "--resume")
+    assert code == 1 and "no checkpoint can be used" in error and "000012" in error
     assert run(folder, "damaged", "--steps=2", "--overwrite")[0] == 0
+    assert list(saved_runs(folder / "damaged")) == [2]
+
+
+def test_a_second_run_on_the_same_folder_is_refused_and_the_lock_dies_with_its_process(folder, unbroken):
+    process = start(folder, "locked", 2)
+    for options in (["--resume"], ["--overwrite"]):
+        code, _, error = run(folder, "locked", *options)
+        assert code == 1 and "another run is at work" in error
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert run(folder, "locked", "--resume")[0] == 0
+    assert outcome(folder, "locked") == unbroken[1]
+
+
+def limited(folder, name, *options, most):
+    """A run in a process of its own that may write no file larger than `most` bytes, as on a full disk."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    command = [sys.executable, "train.py", *arguments(folder, name, *options)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, preexec_fn=limit)
+
+
+def test_a_full_disk_stops_the_run_with_a_message_and_keeps_what_was_saved(folder, unbroken):
+    """The log fits, a checkpoint does not."""
+    process = start(folder, "full", 4)  # saved after step 3
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = {path: path.read_bytes() for path in saved_runs(folder / "full").values()}
+    stopped = limited(folder, "full", "--resume", most=20000)
+    assert stopped.returncode == 1 and "could not be written" in stopped.stderr, stopped.stderr
+    assert "Traceback" not in stopped.stderr and "checkpoint-00000" in stopped.stderr
+    assert {path: path.read_bytes() for path in saved_runs(folder / "full").values()} == before
+    assert not list((folder / "full").glob("*.tmp"))
+    stopped = limited(folder, "full", "--resume", most=300)  # nor does the log
+    assert stopped.returncode == 1 and "Traceback" not in stopped.stderr, stopped.stderr
+    assert run(folder, "full", "--resume")[0] == 0
+    assert outcome(folder, "full") == unbroken[1]
+
+
+def test_a_folder_that_cannot_be_written_is_said_at_the_start(folder, unbroken):
+    (folder / "file").write_text("")
+    code, _, error = run(folder, "file/inside")
+    assert code == 1 and "is no folder to write to" in error
 
 
 @pytest.mark.parametrize("player", ["theta", "theta_hat", "w"])
@@ -265,9 +322,58 @@ def test_a_gradient_that_is_not_finite_stops_before_anything_moves(folder, unbro
 
     monkeypatch.setitem(METHODS, "bridge", poisoned)
     code, _, error = run(folder, name, "--save_every=1")
-    assert code == 1 and f"step 2: the gradient of {player} is nan" in error and "checkpoint" in error
-    tensors, metadata = read_tensors(folder / name / "checkpoint.safetensors")
+    assert code == 1 and f"step 2: the gradient of {player} is nan, on 4 prompts" in error
+    assert f"The last good state is {newest(folder, name)}" in error
+    tensors, metadata = read_tensors(newest(folder, name))
     assert metadata["step"] == "2" and all(value.isfinite().all() for value in tensors.values())
+
+
+@pytest.mark.parametrize("what, culprits", [("loss", 1), ("gradient", 1), ("sampling", 4)])
+def test_a_number_that_is_not_finite_is_said_with_what_was_computed_and_on_which_prompts(
+    folder, unbroken, monkeypatch, what, culprits
+):
+    """Each row is a micro-batch of its own; one demonstration's log-prob, or only its gradient, is spoilt."""
+    calls, name = [], f"spoilt-{what}"
+    original = train.policy_logprobs
+
+    def spoilt(model, config, theta, w, part, *rest):
+        logp = original(model, config, theta, w, part, *rest)
+        chosen = part.index[0] == 7 if isinstance(part, Demos) else False
+        if chosen:
+            calls.append(part.prompts()[0])
+        factor = {"loss": math.nan, "gradient": 1.0}[what]
+        return Spoil.apply(logp * factor, what) if chosen else logp
+
+    class Spoil(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, logp, what):
+            ctx.factor = math.inf if what == "gradient" else 1.0
+            return logp.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * ctx.factor, None
+
+    def diverged(*args):
+        params = acting(*args)
+        if calls.append(1) or len(calls) > 8:  # two validations and four steps later
+            params["model.norm.weight"] = params["model.norm.weight"] * math.nan
+        return params
+
+    if what == "sampling":
+        monkeypatch.setattr(train, "acting", diverged)
+    else:
+        monkeypatch.setattr(train, "policy_logprobs", spoilt)
+    code, _, error = run(folder, name, "--micro_batch=1", "--save_every=1")
+    assert code == 1 and f", on {culprits} prompts:" in error, error
+    said = {
+        "loss": "J_SFT is nan",
+        "gradient": "the value is finite, the gradient is not",
+        "sampling": "sampled",
+    }
+    assert said[what] in error and "The last good state" in error
+    if what != "sampling":
+        assert repr(byte_tokenizer().decode(calls[0])) in error
 
 
 def test_who_acts_who_is_scored_and_at_which_step_size(folder, unbroken, monkeypatch):
