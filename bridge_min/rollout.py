@@ -15,9 +15,10 @@ from torch import Tensor
 
 from .losses import token_weights, wide
 from .model import GPT, Cache, Params, build
-from .sharding import own
+from .sharding import own, world
 from .tokenizer import Tokenizer
 
+PASS = 128  # what a forward and backward pass costs before its first token, in tokens: measured on the toys
 PAD = 0  # fills up rows; a token like any other, since masks say what is real
 
 
@@ -53,15 +54,18 @@ class Batch:
         return [row[own].tolist() for row, own in zip(self.tokens, before, strict=True)]
 
     def micro_batches(self, rows: int) -> list["Batch"]:
-        """The same rows, `rows` at a time, of similar length together: little padding, bounded memory. Of
-        many processes each has its share, as many as the others: what fills up has no weight."""
-        N = len(self)
-        if N == 0:
+        """The same rows, at most `rows` at a time, of similar length together: little padding, bounded
+        memory. Of many processes each has its share, as many as the others: what fills up has no weight."""
+        if len(self) == 0:
             return []
-        place = own(N)
-        share = self.select(self.length().argsort(stable=True)[place % N])
-        share.weights[place >= N] = 0.0
-        return [share.select(part) for part in torch.arange(len(share)).split(rows)]
+        length = self.length()
+        order, parts = length.argsort(stable=True), []
+        for alike in torch.split(order, similar(length[order].tolist(), rows * world())):
+            place = own(len(alike))
+            part = self.select(alike[place % len(alike)])
+            part.weights[place >= len(alike)] = 0.0
+            parts.append(part)
+        return parts
 
 
 class NotFinite(FloatingPointError):
@@ -91,6 +95,20 @@ class Demos(Batch):
     index: Tensor  # (N,) int64: which of the task's demonstrations
     kinds: Tensor  # (N,) int64: index into problem.KINDS, for the log alone
     advantages: Tensor | None = None  # (N,) float32, for methods that let it join the group
+
+
+def similar(lengths: list[int], rows: int) -> list[int]:
+    """How many rows, of those from the shortest to the longest and at most `rows`, go together such that all
+    passes cost least: each as many tokens as its rows have, padded to its longest, and PASS."""
+    best = [(0, 0)]  # for the first 0, 1, ... rows: the least cost, and where its last pass begins
+    for end, longest in enumerate(lengths, 1):
+        starts = range(max(0, end - rows), end)
+        best.append(min((best[at][0] + (end - at) * longest + PASS, at) for at in starts))
+    counts, end = [], len(lengths)
+    while end:
+        counts.append(end - best[end][1])
+        end = best[end][1]
+    return counts[::-1]
 
 
 def pack(prompts: list[list[int]], responses: list[list[int]]) -> Batch:
