@@ -270,7 +270,7 @@ players = {"theta": theta, "theta_hat": {k: v.clone() for k, v in theta.items()}
 players["w"] = init_lora(theta, config.lora_targets, config.lora_rank, generator(0, 0, "lora"))
 optimizers = {name: adamw(params) for name, params in players.items()}
 row = lambda n: [torch.arange(n).tolist()]
-rolled, shown = (pack(row(40) * n, row(120) * n) for n in (16, 2))
+rolled, shown = (pack(row(10) * n, row(150) * n) for n in (16, 2))
 rollouts = Rollouts(**vars(rolled), logp=-10.0 * rolled.mask, finished=torch.ones(16, dtype=torch.bool))
 rollouts.advantages = group_advantages(torch.arange(16) % 2 * 1.0, 8)
 kinds = torch.zeros(2, dtype=torch.int64)
