@@ -8,7 +8,6 @@ import importlib
 import io
 import json
 import math
-import random
 import resource
 import signal
 import subprocess
@@ -153,13 +152,6 @@ def test_the_same_seed_twice_is_the_same_run_and_the_base_is_kept(folder, unbrok
     assert outcome(folder, "twice") == unbroken[1]
     assert run(folder, "other", "--seed=1")[0] == 0
     assert outcome(folder, "other") != unbroken[1]
-
-
-@pytest.mark.parametrize("attempt", range(3))
-def test_killed_anywhere_and_resumed_it_ends_with_the_same_weights(folder, unbroken, attempt):
-    draw = random.Random(attempt)
-    kill_and_resume(folder, f"killed{attempt}", draw.randrange(1, 11), draw.random() * 0.03)
-    assert outcome(folder, f"killed{attempt}") == unbroken[1]
 
 
 def kill_and_resume(folder, name, until, wait, *options):
