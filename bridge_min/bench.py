@@ -131,6 +131,7 @@ def steps(config: Config) -> list[Row]:
     score = partial(reference_logprobs, config, bench.logprobs, bench.players["theta"], rollouts)
     rollouts.ref_logp = score()
     kept = rollouts.select(rollouts.advantages.nonzero()[:, 0])
+    require(len(kept) > 0, "no group of responses is mixed at this base: nothing to measure")
     computed, real = (
         sum(p.tokens.numel() for p in kept.micro_batches(config.micro_batch)),
         int(kept.length().sum()),
@@ -161,6 +162,7 @@ def sampling(config: Config, rows: int = 256, new: int = 40) -> list[Row]:
     prompts and temperature."""
     bench, _, folder = toy(config)
     prompts = encode(byte_tokenizer(), load_task(config).train[: rows // config.group])
+    rows = len(prompts) * config.group
     uniforms = torch.rand(rows, new, generator=generator(0, 0, "bench"))
     first, then = (
         products(config.model, n, m) for n, m in ((sum(map(len, prompts)), len(prompts)), (rows, rows))
@@ -323,9 +325,27 @@ def torchrun(processes: int, *arguments: str) -> str:
     return done.stdout
 
 
+BUSY = """
+import time, torch
+torch.set_num_threads(1)
+x, began = torch.randn(512, 512), time.perf_counter()
+for _ in range(1000):
+    x @ x
+print(time.perf_counter() - began)
+"""
+
+
+def side_by_side(n: int) -> float:
+    """Seconds that each of n processes takes which share nothing but the machine."""
+    started = [subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) for _ in range(n)]
+    return median(float(process.communicate()[0]) for process in started)
+
+
 def processes(config: Config) -> list[Row]:
     """Steps of a wider toy on one and on two processes, and what each of one and of four keeps."""
-    found, times, counts = [], [], (1, 2)
+    counts = (1, 2)
+    busy, times = [side_by_side(n) for n in counts], []
+    found = [("two processes that share nothing / one alone (1: a core each)", busy[1] / busy[0], "×")]
     with tempfile.TemporaryDirectory() as folder:
         sizes = ["--model.hidden_size=256", "--model.intermediate_size=768", "--base_steps=1", "--max_new=16"]
         few = ["--steps=9", "--table=none", "--eval_every=100", "--threads=1", "--reward_flip=0.5"]
@@ -338,7 +358,8 @@ def processes(config: Config) -> list[Row]:
     found += [
         (f"a step on {n} process(es), width 256", spent, "ms") for n, spent in zip(counts, times, strict=True)
     ]
-    found += [("exponent of a step, processes 1 to 2 (theory: -1)", exponent(counts, times), "")]
+    theory = "theory: -1 with a core each, 0 where they share one"
+    found += [(f"exponent of a step, processes 1 to 2 ({theory})", exponent(counts, times), "")]
     one, four = (float(torchrun(n, "-m", "bridge_min.bench", "--share").split()[-1]) for n in (1, 4))
     return [*found, ("**players and moments, each of four processes / one**", four / one, "×")]
 

@@ -1,6 +1,7 @@
 """What a run needs of memory, said before it begins, and what it used.
 
     python -m bridge_min.memory tiny_configs/qwen2_5_3b_math.py 3584      # rows of up to so many tokens
+    python -m bridge_min.memory tiny_configs/qwen2_5_3b_math.py 3584 --processes=8 --offload=False
 
 The sum of what must exist at once: the players, their optimizers and the weights that act all the time, and
 on top of them either an update (gradients, activations, logits) or sampling (keys and values). A micro-batch
@@ -50,7 +51,8 @@ def predict(
     moved = processes > 1 or (config.dtype, config.device) != (config.master, config.home)
     copied = size if moved else touched
     always = {"weights that act": copied * used}  # theta + w, in the network's precision, where it computes
-    tokens, rows = config.micro_batch * max(longest), min(config.sample_rows, config.prompts * config.group)
+    tokens, prompts = config.micro_batch * max(longest), -(-config.prompts // processes)
+    rows = min(config.sample_rows, prompts * config.group)
     update = {"largest gradient": 2 * largest * used}  # the embedding's, as a table and as the head
     update["activations"] = activations(shape, config.recompute) * tokens * used
     update["logits"] = (
@@ -113,8 +115,9 @@ if __name__ == "__main__":
     if len(sys.argv) < 3 or not sys.argv[2].isdecimal():
         sys.exit(__doc__)
     try:
-        settings = load_config(sys.argv[1], sys.argv[3:])
+        counts = [a.removeprefix("--processes=") for a in sys.argv if a.startswith("--processes=")]
+        settings = load_config(sys.argv[1], [a for a in sys.argv[3:] if not a.startswith("--processes=")])
         network = read_config(Path(settings.base)) if settings.base else settings.model
-        print(listed(predict(settings, network, (int(sys.argv[2]),) * 2)))
+        print(listed(predict(settings, network, (int(sys.argv[2]),) * 2, int(counts[-1]) if counts else 1)))
     except (ConfigError, CheckpointError) as error:
         sys.exit(f"error: {error}")

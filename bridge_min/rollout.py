@@ -46,7 +46,7 @@ class Batch:
 
     def length(self) -> Tensor:
         """Tokens of each row's prompt and response, (N,)."""
-        return ((torch.arange(self.mask.shape[1]) + 1) * self.mask).amax(1)
+        return (torch.arange(self.mask.shape[1] + 1) * F.pad(self.mask, (1, 0))).amax(1)
 
     def prompts(self) -> list[list[int]]:
         """Each row's tokens before its response."""
@@ -56,8 +56,6 @@ class Batch:
     def micro_batches(self, rows: int) -> list["Batch"]:
         """The same rows, at most `rows` at a time, of similar length together: little padding, bounded
         memory. Of many processes each has its share, as many as the others: what fills up has no weight."""
-        if len(self) == 0:
-            return []
         length = self.length()
         order, parts = length.argsort(stable=True), []
         for alike in torch.split(order, similar(length[order].tolist(), rows * world())):
@@ -99,11 +97,13 @@ class Demos(Batch):
 
 def similar(lengths: list[int], rows: int) -> list[int]:
     """How many rows, of those from the shortest to the longest and at most `rows`, go together such that all
-    passes cost least: each as many tokens as its rows have, padded to its longest, and PASS."""
+    passes cost least: each as many tokens as its rows have, padded to its longest, and PASS. Where there is
+    much to do, another pass must save a sixty-fourth of it, since weights may have to be moved for it."""
+    more = max(PASS, sum(lengths) // 64)
     best = [(0, 0)]  # for the first 0, 1, ... rows: the least cost, and where its last pass begins
     for end, longest in enumerate(lengths, 1):
         starts = range(max(0, end - rows), end)
-        best.append(min((best[at][0] + (end - at) * longest + PASS, at) for at in starts))
+        best.append(min((best[at][0] + (end - at) * longest + more, at) for at in starts))
     counts, end = [], len(lengths)
     while end:
         counts.append(end - best[end][1])

@@ -36,7 +36,7 @@ def campaign(folder: Path, kills: int, seed: int) -> tuple[int, int, int]:
         if number < kills and strike(process, folder / name, draw):
             number += 1
             process.wait()
-            saves += writing(folder / name)
+            saves += writing(folder / name, process.pid)
             continue
         error = process.communicate()[1].decode()
         assert process.returncode == 0, error
@@ -48,9 +48,9 @@ def campaign(folder: Path, kills: int, seed: int) -> tuple[int, int, int]:
     return number, saves, runs
 
 
-def writing(out: Path) -> bool:
-    """Whether a file is only half there."""
-    return out.is_dir() and any(".tmp" in path.name for path in out.iterdir())
+def writing(out: Path, process: int) -> bool:
+    """Whether a file of the process is only half there."""
+    return any(out.glob(f"*.{process}.tmp"))
 
 
 def strike(process: subprocess.Popen, out: Path, draw: random.Random) -> bool:
@@ -60,7 +60,7 @@ def strike(process: subprocess.Popen, out: Path, draw: random.Random) -> bool:
     saving, skip = draw.random() < SAVING, draw.randrange(30)
     while process.poll() is None:
         time.sleep(0.0002)
-        if saving and writing(out):
+        if saving and writing(out, process.pid):
             skip -= 1
         if skip < 0 if saving else time.monotonic() - started > wait:
             process.send_signal(signal.SIGKILL)

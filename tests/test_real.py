@@ -6,6 +6,7 @@ The checkpoint is tiny and random, its tokenizer the 256 bytes written out as a 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from safetensors.torch import load_file
 from torch.func import functional_call
 
 import train
-from bridge_min.config import ModelConfig, generator
+from bridge_min.config import Config, ModelConfig, generator
+from bridge_min.memory import predict
 from bridge_min.model import init_params
 from bridge_min.pretrained import load_pretrained, save_pretrained
 from bridge_min.rollout import sample
@@ -245,6 +247,18 @@ def test_rl_alone_needs_no_solutions(folder, tmp_path):
 def test_the_checkpoints_own_folder_is_not_written_into(folder):
     with pytest.raises(SystemExit, match="no run of ours"):
         train.cli([str(folder / "config.py"), f"--out={folder / 'base'}"])
+
+
+def test_of_many_processes_each_needs_a_share_of_the_players_and_all_of_what_acts():
+    config = Config(dtype="bfloat16", prompts=16, group=8, sample_rows=512)
+    one, four = (predict(config, config.model, (60, 50), n)["cpu"] for n in (1, 4))
+    for name in ("theta", "theta_hat", "w", "moments", "gradients"):
+        assert four[name] == pytest.approx(one[name] / 4), name
+    for name in ("weights that act", "activations", "logits"):
+        assert four[name] == one[name], name
+    longer = replace(config, max_new=200, model=replace(config.model, num_hidden_layers=30))
+    cached = [predict(longer, longer.model, (250, 50), n)["cpu"]["keys and values"] for n in (1, 4)]
+    assert cached[1] == pytest.approx(cached[0] / 4)
 
 
 MEASURE = """

@@ -1,5 +1,8 @@
 """Sampling: a response depends on its own row alone, and what is recorded is what scoring finds."""
 
+import itertools
+import random
+
 import pytest
 import torch
 from conftest import SMALL
@@ -9,7 +12,7 @@ from bridge_min.bridge import policy_logprobs
 from bridge_min.config import Config, generator
 from bridge_min.losses import token_logprobs
 from bridge_min.model import build, init_params
-from bridge_min.rollout import PAD, NotFinite, choose, join, pack, sample, texts
+from bridge_min.rollout import PAD, PASS, NotFinite, choose, join, pack, sample, similar, texts
 from bridge_min.tokenizer import EOS, byte_tokenizer
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [5, 6]]
@@ -226,3 +229,39 @@ def test_log_probs_of_a_sampled_padding_token_count():
             logits, torch.eye(258), torch.tensor([[1, PAD, EOS]]), torch.tensor([[False, True, True]])
         )[0, 1]
     ) == pytest.approx(-float(torch.tensor(258.0).log()))
+
+
+def cost(lengths, counts):
+    ends = itertools.accumulate(counts)
+    return sum(n * lengths[end - 1] + PASS for n, end in zip(counts, ends, strict=True))
+
+
+def test_rows_go_together_such_that_all_passes_cost_least():
+    """Against every way to cut a few rows; never more than `rows` at once, nobody left out."""
+    draw = random.Random(0)
+    for _ in range(30):
+        lengths, rows = sorted(draw.choices(range(1, 400), k=8)), draw.choice([2, 3, 8])
+
+        every = []
+        for cuts in itertools.product([0, 1], repeat=7):
+            places = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), 8]
+            every.append([b - a for a, b in itertools.pairwise(places)])
+        allowed = [counts for counts in every if max(counts) <= rows]
+        found = similar(lengths, rows)
+        assert found in allowed and cost(lengths, found) == min(cost(lengths, counts) for counts in allowed)
+    assert similar([100] * 5, 64) == [5] and similar([10] * 3 + [500] * 3, 64) == [3, 3]
+    assert similar([5000 + 5 * i for i in range(32)], 32) == [32]  # another pass would save little of it
+
+
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_micro_batches_hold_every_row_once_and_pad_little(rollouts, rows):
+    parts = rollouts.micro_batches(rows)
+    assert sum(map(len, parts)) == len(rollouts) and max(map(len, parts)) <= rows
+    of = lambda batch: sorted(
+        (*t[:n].tolist(), round(float(logp.sum()), 4))
+        for t, n, logp in zip(batch.tokens, batch.length(), batch.logp, strict=True)
+    )
+    assert sorted(row for part in parts for row in of(part)) == of(rollouts)
+    assert all(part.tokens.shape[1] == int(part.length().max()) for part in parts)
+    total = sum(float(part.weights.sum()) for part in parts)
+    assert total == pytest.approx(float(rollouts.weights.sum()))
