@@ -26,7 +26,7 @@ import torch
 from bridge_min.adapter import load_adapter, save_adapter
 from bridge_min.baselines import METHODS, needs, stage
 from bridge_min.bridge import Players, Step, acting, adamw, ascend, policy_logprobs, schedule, total_norm
-from bridge_min.checkpoint import CheckpointError, load_latest, save_run, saved_runs, write
+from bridge_min.checkpoint import CheckpointError, load_latest, run_file, save_run, write
 from bridge_min.config import Config, ConfigError, ModelConfig, generator, load_config
 from bridge_min.data import check_fit, choose, demonstrate, longest_rows, reference_logprobs, roll_out
 from bridge_min.evaluate import answer_problems, score, table
@@ -165,7 +165,7 @@ def located(where: str, saved: int | None, out: Path, tokenizer: Tokenizer) -> I
         lines = [f"{where}: {error.what}, on {len(prompts)} prompts:"]
         lines += [f"    {text[-SHOWN:]!r}" for text in prompts[:PROMPTS]]
         lines += [f"    and {len(prompts) - PROMPTS} more"] if len(prompts) > PROMPTS else []
-        kept = f"The last good state is {saved_runs(out)[saved]}." if saved else "No step was saved yet."
+        kept = f"The last good state is {run_file(out, saved)}." if saved else "No step was saved yet."
         advice = "Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
         raise FloatingPointError("\n".join([*lines, f"{kept} {advice}"])) from None
 

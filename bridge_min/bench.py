@@ -174,7 +174,7 @@ def sampling(config: Config, rows: int = 256, new: int = 40) -> list[Row]:
         generate = generator_of(folder, prompts, config.group, new)
         jobs |= {"theirs, equal": partial(generate, new), "theirs, free": partial(generate, 0)}
     except ImportError:
-        print("sampling against transformers: skipped, it is not installed (pip install .[peers])")
+        print("sampling against transformers: skipped, it is not installed (pip install .[bench])")
     found, mean = medians(jobs), float(free().mask.sum(1).float().mean())
     result = [(f"sampling {rows} rows of {new} tokens", found["equal"], "ms")]
     result += [("sample / its bare products", found["equal"] / found["floor"], "×")]
@@ -204,7 +204,7 @@ def trl(config: Config, rounds: int = 8) -> list[Row]:
             asked = [problem.prompt for problem in problems], theirs, config.group, shortest, new
             seconds, tokens = trl_steps(folder, *asked, rounds)
         except ImportError:
-            print("a step against TRL: skipped, it is not installed (pip install .[peers])")
+            print("a step against TRL: skipped, it is not installed (pip install .[bench])")
             return found
         own = (before + medians({"": ours}, rounds)[""]) / 2
         found += [(f"grpo step, {name} (mean {length:.0f} tokens)", own, "ms")]

@@ -160,6 +160,11 @@ def state_of(players: dict[str, Params], optimizers: dict[str, torch.optim.Optim
     return tensors
 
 
+def run_file(out: Path, step: int) -> Path:
+    """The head of the checkpoint after `step` updates."""
+    return out / f"{RUN}{step:06}.safetensors"
+
+
 def saved_runs(out: Path) -> dict[int, Path]:
     """Updates done -> the checkpoint's head, oldest first. A checkpoint without its head, which is written
     last, was never finished."""
@@ -175,14 +180,14 @@ def save_run(
     the head lists with their digests. Of the older checkpoints only the one after `before` updates is kept.
     Each tensor is whole in the file, however many processes share it."""
     head, *others = sharded(state_of(players, optimizers))
-    path, parts = out / f"{RUN}{step:06}.safetensors", {}
+    path, parts = run_file(out, step), {}
     for number, shard in enumerate(others, 1):
         part = path.with_suffix(f".part{number:04}.safetensors")
         parts[part.name] = write_tensors(part, gathered(shard))
     settings = {"step": str(step), "config": to_json(config), "parts": json.dumps(parts)}
     write_tensors(path, gathered(head), **settings)
     if rank() == 0:
-        keep = tuple(f"{RUN}{kept:06}." for kept in (step, before) if kept is not None)
+        keep = tuple(run_file(out, kept).stem + "." for kept in (step, before) if kept is not None)
         for old in out.glob(f"{RUN}*.safetensors"):
             if not old.name.startswith(keep):
                 old.unlink()

@@ -1,4 +1,4 @@
-"""Two rivals for the benchmark, where they are installed (pip install .[peers]): transformers' `generate`,
+"""Two rivals for the benchmark, where they are installed (pip install .[bench]): transformers' `generate`,
 and TRL's GRPOTrainer at its fastest honest settings. Read on in bench.py, which uses them."""
 
 import os

@@ -256,7 +256,7 @@ def test_of_many_processes_each_needs_a_share_of_the_players_and_all_of_what_act
         assert four[name] == pytest.approx(one[name] / 4), name
     for name in ("weights that act", "activations", "logits"):
         assert four[name] == one[name], name
-    longer = replace(config, max_new=200, model=replace(config.model, num_hidden_layers=30))
+    longer = replace(config, micro_batch=1, logit_tokens=1, model=replace(config.model, num_hidden_layers=30))
     cached = [predict(longer, longer.model, (250, 50), n)["cpu"]["keys and values"] for n in (1, 4)]
     assert cached[1] == pytest.approx(cached[0] / 4)
 
