@@ -348,7 +348,8 @@ def processes(config: Config) -> list[Row]:
     found = [("two processes that share nothing / one alone (1: a core each)", busy[1] / busy[0], "×")]
     with tempfile.TemporaryDirectory() as folder:
         sizes = ["--model.hidden_size=256", "--model.intermediate_size=768", "--base_steps=1", "--max_new=16"]
-        few = ["--steps=9", "--table=none", "--eval_every=100", "--threads=1", "--reward_flip=0.5"]
+        few = ["--steps=5", "--table=none", "--eval_every=100", "--threads=1", "--reward_flip=0.5"]
+        few += ["--prompts=32", "--group=16"]
         path = Path(folder, "config.json")
         path.write_text(json.dumps({}))
         for n in counts:
@@ -356,7 +357,8 @@ def processes(config: Config) -> list[Row]:
             lines = map(json.loads, Path(folder, str(n), "timing.jsonl").read_text().splitlines())
             times.append(1000 * median(line["data"] + line["update"] for line in [*lines][1:]))
     found += [
-        (f"a step on {n} process(es), width 256", spent, "ms") for n, spent in zip(counts, times, strict=True)
+        (f"a step on {n} process(es), width 256, 512 rows", spent, "ms")
+        for n, spent in zip(counts, times, strict=True)
     ]
     theory = "theory: -1 with a core each, 0 where they share one"
     found += [(f"exponent of a step, processes 1 to 2 ({theory})", exponent(counts, times), "")]
