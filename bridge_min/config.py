@@ -90,7 +90,7 @@ class Config:
     eval_every: int = 25  # steps between validations
     save_every: int = 25  # steps between checkpoints
     # Memory and precision; all but dtype and master change results by rounding only
-    micro_batch: int = 64  # rows per forward pass
+    micro_batch: int = 64  # most rows of one forward pass
     sample_rows: int = 512  # responses sampled at once: bounds the keys and values kept
     logit_tokens: int = 16384  # tokens whose logits exist at once
     recompute: bool = False  # activation checkpointing: the backward pass computes each block again
