@@ -123,6 +123,8 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # all is saved: from here on they end the run
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if anyone(bool(caught)):
+        sys.exit(f"interrupted: all steps are done and saved in {out}; --resume makes the table")
     if "w" in players:  # what acts is theta + w, as PEFT has it
         student, w = gathered(players["theta"]), gathered(players["w"])
         save_pretrained(out / "student", student, shape, source)
@@ -162,7 +164,8 @@ def located(where: str, saved: int | None, out: Path, tokenizer: Tokenizer) -> I
         yield
     except NotFinite as error:
         prompts = list(dict.fromkeys(map(tokenizer.decode, error.batch.prompts())))
-        lines = [f"{where}: {error.what}, on {len(prompts)} prompts:"]
+        mine = f"process {rank()}, of its own share: " if world() > 1 else ""
+        lines = [f"{mine}{where}: {error.what}, on {len(prompts)} prompts:"]
         lines += [f"    {text[-SHOWN:]!r}" for text in prompts[:PROMPTS]]
         lines += [f"    and {len(prompts) - PROMPTS} more"] if len(prompts) > PROMPTS else []
         kept = f"The last good state is {run_file(out, saved)}." if saved else "No step was saved yet."
@@ -237,7 +240,8 @@ def catch_signals() -> list[int]:
         caught.append(number)
         if number == signal.SIGINT and world() == 1:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        print(f"{signal.Signals(number).name}: finishing this step, then saving")
+        if rank() == 0:  # not by print, which this may have interrupted
+            os.write(2, f"{signal.Signals(number).name}: finishing this step, then saving\n".encode())
 
     for number in SIGNALS:
         signal.signal(number, handler)
@@ -250,10 +254,11 @@ def cli(arguments: Sequence[str]) -> None:
         sys.exit(__doc__)
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
-        with joined():
+        config = load_config(rest[0], rest[1:])
+        with joined(config.device):
             if rank():  # the first process speaks for all, but for errors
                 sys.stdout = open(os.devnull, "w")
-            train(load_config(rest[0], rest[1:]), "--resume" in arguments, "--overwrite" in arguments)
+            train(config, "--resume" in arguments, "--overwrite" in arguments)
     except (ConfigError, CheckpointError, TokenizerError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:

@@ -28,7 +28,7 @@ from torch import Tensor
 from .baselines import METHODS
 from .bridge import Step, acting, adamw, ascend, policy_logprobs
 from .checkpoint import write
-from .config import Config, ConfigError, ModelConfig, generator, load_config, require
+from .config import Config, ConfigError, ModelConfig, generator, load_config, require, to_json
 from .data import choose, demonstrate, encode, reference_logprobs, reward, roll_out
 from .gain import new_memory
 from .lora import init_lora
@@ -328,7 +328,10 @@ def torchrun(processes: int, *arguments: str) -> str:
 BUSY = """
 import time, torch
 torch.set_num_threads(1)
-x, began = torch.randn(512, 512), time.perf_counter()
+x = torch.randn(512, 512)
+print("ready", flush=True)
+input()
+began = time.perf_counter()
 for _ in range(1000):
     x @ x
 print(time.perf_counter() - began)
@@ -337,7 +340,13 @@ print(time.perf_counter() - began)
 
 def side_by_side(n: int) -> float:
     """Seconds that each of n processes takes which share nothing but the machine."""
-    started = [subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) for _ in range(n)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([sys.executable, "-c", BUSY], **pipes) for _ in range(n)]
+    for process in started:
+        process.stdout.readline()  # it has imported torch
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
     return median(float(process.communicate()[0]) for process in started)
 
 
@@ -351,7 +360,7 @@ def processes(config: Config) -> list[Row]:
         few = ["--steps=5", "--table=none", "--eval_every=100", "--threads=1", "--reward_flip=0.5"]
         few += ["--prompts=32", "--group=16"]
         path = Path(folder, "config.json")
-        path.write_text(json.dumps({}))
+        path.write_text(to_json(config))
         for n in counts:
             torchrun(n, "train.py", str(path), f"--out={folder}/{n}", *sizes, *few)
             lines = map(json.loads, Path(folder, str(n), "timing.jsonl").read_text().splitlines())
@@ -369,7 +378,7 @@ def processes(config: Config) -> list[Row]:
 def share() -> None:
     """To be run by torchrun: GiB that the players and their moments take in the first process."""
     fixed_limit()
-    with joined():
+    with joined("cpu"):
         before, theta = resident(), {}
         for name, value in build(SHARDED).named_parameters():
             theta[name] = spread(torch.ones(value.shape))
@@ -393,7 +402,9 @@ SECTIONS = {
 
 def main(config: Config, only: list[str]) -> None:
     torch.set_num_threads(config.threads)
-    results = {}
+    path, results = Path(config.out).parent / "bench.json", {}
+    if path.exists():  # sections that are not measured now stay as they were
+        results = json.loads(path.read_text())
     for name in only:
         rows = SECTIONS[name](config)
         results[name] = [dict(zip(("what", "value", "unit"), row, strict=True)) for row in rows]
@@ -402,9 +413,8 @@ def main(config: Config, only: list[str]) -> None:
             print(
                 f"| {what} | {f'{value:.3g}' if value < 100 else f'{value:.0f}'} {unit} |".replace("  ", " ")
             )
-    path = Path(config.out).parent / "bench.json"
     about = {"threads": config.threads, "torch": torch.__version__, "cpus": os.cpu_count()}
-    write(path, json.dumps({**about, **results}, indent=2).encode())
+    write(path, json.dumps({**results, **about}, indent=2).encode())
     print(f"\n{config.threads} thread(s), torch {torch.__version__}; in {path}")
 
 

@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from .config import Config, to_json
 from .model import Params
-from .sharding import gathered, rank, spread
+from .sharding import anyone, first_says, gathered, rank, spread
 
 RUN = "checkpoint-"  # what the files of a run's checkpoints begin with
 SHARD = 4 << 30  # bytes of one safetensors file, at most (a larger tensor has one of its own)
@@ -196,15 +196,19 @@ def save_run(
 def load_latest(out: Path, players: dict, optimizers: dict) -> int | None:
     """Fills players and optimizers, made as for a new run, from the newest checkpoint that is whole; returns
     the number of updates done, None if nothing was ever saved. One that is torn or damaged is named on
-    standard error, and the one before it is taken. Raises CheckpointError if none can be used."""
-    faults = []
-    for path in reversed(saved_runs(out).values()):
+    standard error, and the one before it is taken. Many processes take the same: the first one's newest that
+    all can read. Raises CheckpointError if none can be used."""
+    faults, steps = [], first_says(list(saved_runs(out))[::-1])
+    for step in steps:
+        path, fault = run_file(out, step), ""
         try:
-            step = load_run(path, players, optimizers)
+            load_run(path, players, optimizers)
         except CheckpointError as error:
-            faults.append(str(error))
+            fault = str(error)
+        if anyone(bool(fault)):
+            faults.append(fault or f"{path}: another process cannot use it")
             continue
-        if faults and rank() == 0:
+        if faults:
             print(f"WARNING: {'; '.join(faults)}\nWARNING: going back to {path}", file=sys.stderr)
         return step
     if faults:

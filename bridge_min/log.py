@@ -34,7 +34,7 @@ COLUMNS = {  # key of metrics.jsonl -> how the log shows it
 
 
 RUN_FILES = (
-    *("run.json", "config.json", "model*.safetensors*", "checkpoint-*.safetensors", "student/*", "adapter/*"),
+    *("run.json", "config.json", "model*.safetensors*", "checkpoint*.safetensors", "student/*", "adapter/*"),
     *("metrics.jsonl", "timing.jsonl", "results.json", *TOKENIZER_FILES),
 )
 
@@ -76,7 +76,7 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO | None:
         except OSError as error:
             raise ConfigError(f"out = {out} cannot be used: {error.strerror}") from None
         used = check_folder(config, resume, overwrite)
-        for name in [] if resume else used:
+        for name in [] if resume else reversed(used):  # run.json last: what is left is still a run of ours
             (out / name).unlink()
         for folder in (out, out / "student", out / "adapter"):
             for draft in folder.glob("*.*.tmp"):  # of a run that was killed while it wrote
@@ -97,11 +97,17 @@ class RunLog:
         self.files = {}
         for name in () if rank() else ("metrics.jsonl", "timing.jsonl"):
             path = out / name
-            lines = path.read_text().splitlines(keepends=True) if path.exists() and first else []
+            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
             try:
-                kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]
+                known = [(json.loads(line)["step"], line) for line in lines if line.endswith("\n")]
+                kept, last = [line for step, line in known if first and step <= first], max([0, *dict(known)])
             except (ValueError, TypeError, KeyError) as error:
                 raise CheckpointError(f"{path} is damaged: {error}; mend it or move it away") from None
+            if not first and last > config.save_every:
+                raise CheckpointError(
+                    f"{out} holds no checkpoint, but {name} goes to step {last}: put the checkpoint back, "
+                    "or begin again by --overwrite"
+                )
             write(path, "".join(kept).encode())
             self.files[name] = open(path, "a", buffering=1)
 

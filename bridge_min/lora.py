@@ -9,7 +9,6 @@ rollout.py and losses.py.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from .config import ConfigError
 from .model import Params
@@ -49,10 +48,11 @@ def merge(
     """The weights that act: W + scale * B A where w has a pair, W elsewhere; in the precision and on the
     device where the network computes, if that is not where theta is kept, and in full where each process
     keeps a slice."""
-    merged = dict(theta)
-    for name, A in (w or {}).items():
-        if name.endswith(".lora_A.weight"):
-            module = name.removesuffix(".lora_A.weight")
-            B: Tensor = w[module + ".lora_B.weight"]
-            merged[module + ".weight"] = theta[module + ".weight"] + scale * (B @ everywhere(A))
-    return {name: whole(W, dtype, device) for name, W in merged.items()}
+    merged, w = {}, w or {}
+    for name, W in theta.items():  # in this order, so that many processes send and receive in the same
+        module = name.removesuffix(".weight")
+        if module + ".lora_A.weight" in w:
+            A, B = (w[f"{module}.lora_{X}.weight"] for X in "AB")
+            W = W + scale * (B @ everywhere(A))
+        merged[name] = whole(W, dtype, device)
+    return merged

@@ -61,6 +61,8 @@ def predict(
     key = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.hd  # numbers per token
     sampling = {"keys and values": rows * longest[0] * key * used}
     sampling["sampling"] = rows * shape.vocab_size * 28  # logits, probabilities and, in float64, their sums
+    if processes > 1 and config.select in ("demo", "token"):
+        update["selection, which needs all of theta and a gradient"] = 2 * size * held
     if config.home == config.device:
         update = gradients | update  # which do not exist while it samples
     busy = max(update, sampling, key=lambda part: sum(part.values()))

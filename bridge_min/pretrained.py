@@ -18,6 +18,7 @@ from torch import Tensor
 from .checkpoint import CheckpointError, check_shapes, open_tensors, shapes_of, sharded, write, write_tensors
 from .config import ConfigError, ModelConfig, make
 from .model import GPT, Params, build
+from .sharding import rank
 from .tokenizer import EOS, PAD
 
 ARCHITECTURES = {
@@ -102,7 +103,8 @@ def save_pretrained(folder: Path, theta: Params, config: ModelConfig, source: Pa
     names = [f"model-{k:05}-of-{len(shards):05}.safetensors" for k in range(1, len(shards) + 1)]
     names = names if len(shards) > 1 else ["model.safetensors"]
     index = folder / "model.safetensors.index.json"
-    index.unlink(missing_ok=True)  # of a larger model that was saved here before
+    if rank() == 0:
+        index.unlink(missing_ok=True)  # of a larger model that was saved here before
     for name, shard in zip(names, shards, strict=True):
         write_tensors(folder / name, shard, format="pt", config=as_written(config))
     if len(shards) > 1:

@@ -25,22 +25,27 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
+from .config import require
+
 Params = dict[str, Tensor]
 TIMEOUT = timedelta(minutes=30)  # that one process waits for another, which may be saving or sampling
 solo = False
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined(device: str) -> Iterator[None]:
     """In here, the processes that torchrun has started work together, and when all have come to its end, they
-    end; without torchrun there is one. Raises ConnectionError if one of the others is lost: at once if it
-    died, after TIMEOUT if it is stuck."""
+    end; without torchrun there is one. device: where the network computes; with "cuda" each process has a GPU
+    of its own. Raises ConnectionError if one of the others is lost: with gloo at once if it died, after
+    TIMEOUT if it is stuck."""
     if not dist.is_torchelastic_launched():
         yield
         return
-    gpu = torch.cuda.is_available()
+    gpu, local = device == "cuda", int(os.environ["LOCAL_RANK"])
     if gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        found = torch.cuda.device_count()
+        require(local < found, f"process {local} here has no GPU of its own: torch sees {found}")
+        torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=TIMEOUT)
     try:
         yield
@@ -152,6 +157,17 @@ def summed(stats: Params) -> Params:
 def anyone(flag: bool) -> bool:
     """Whether it is so for any process."""
     return bool(summed({"flag": torch.tensor(float(flag))})["flag"])
+
+
+def first_says(numbers: list[int]) -> list[int]:
+    """The first process's numbers."""
+    if world() == 1:
+        return numbers
+    count = torch.tensor(len(numbers))
+    dist.broadcast(count, 0)
+    told = torch.tensor(numbers if rank() == 0 else [0] * int(count), dtype=torch.int64)
+    dist.broadcast(told, 0)
+    return told.tolist()
 
 
 def wait() -> None:

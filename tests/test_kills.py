@@ -17,63 +17,71 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from test_train import TINY, arguments, outcome, run  # noqa: E402
 
+from bridge_min.checkpoint import saved_runs  # noqa: E402
+
 MANY_SAVES = TINY + "\nsteps, save_every, eval_every = 24, 1, 12\n"
-SAVING = 0.4  # share of the kills that wait until a file is being written
+REPORT = "{} kills, {} of them while saving, {} lives resumed, {} runs ended, the same to the bit"
+LIFE = 1.5  # seconds from its first word, within which a life is ended
 
 
-def campaign(folder: Path, kills: int, seed: int) -> tuple[int, int, int]:
-    """Kills done, how many of them hit a save, and runs that were driven to their end. Raises AssertionError
-    if one of these differs in a bit."""
+def campaign(folder: Path, kills: int, seed: int) -> tuple[int, int, int, int]:
+    """Kills done, how many of them hit a checkpoint half written, how many lives went on from a checkpoint,
+    and runs that were driven to their end. Raises AssertionError if one of these differs in a bit."""
     (folder / "tiny.py").write_text(MANY_SAVES)
     code, _, error = run(folder, "unbroken")
     assert code == 0, error
-    expected, draw, number, saves, runs = outcome(folder, "unbroken"), random.Random(seed), 0, 0, 0
+    expected, draw = outcome(folder, "unbroken"), random.Random(seed)
+    number = saves = resumed = runs = 0
     while number < kills or (folder / f"run{runs}").exists():
-        name = f"run{runs}"
-        resume = ["--resume"] if (folder / name / "run.json").exists() else []
-        command = [sys.executable, "train.py", *arguments(folder, name, *resume)]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        if number < kills and strike(process, folder / name, draw):
-            number += 1
+        out = folder / f"run{runs}"
+        resume = ["--resume"] if (out / "run.json").exists() else []
+        resumed += bool(saved_runs(out))
+        command = [sys.executable, "train.py", *arguments(folder, out.name, *resume)]
+        with open(folder / "printed", "w") as printed:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=printed, stderr=subprocess.STDOUT)
+        if number < kills and strike(process, folder / "printed", out, number % 2 == 0, draw):
             process.wait()
-            saves += writing(folder / name, process.pid)
+            number += 1
+            saves += writing(out, process.pid)
             continue
-        error = process.communicate()[1].decode()
-        assert process.returncode == 0, error
-        assert outcome(folder, name) == expected, f"{name} differs after {number} kills"
+        assert process.wait() == 0, (folder / "printed").read_text()
+        assert outcome(folder, out.name) == expected, f"{out.name} differs after {number} kills"
         runs += 1
         print(
             f"{number} kills, {saves} of them while saving, {runs} runs ended the same to the bit", flush=True
         )
-    return number, saves, runs
+    return number, saves, resumed, runs
 
 
 def writing(out: Path, process: int) -> bool:
-    """Whether a file of the process is only half there."""
-    return any(out.glob(f"*.{process}.tmp"))
+    """Whether a checkpoint of the process is only half there."""
+    return any(out.glob(f"checkpoint-*.{process}.tmp"))
 
 
-def strike(process: subprocess.Popen, out: Path, draw: random.Random) -> bool:
-    """SIGKILL at a random moment of this life: at any time from its start, or while a file is written. False
-    if it had ended before."""
-    started, wait = time.monotonic(), draw.uniform(0.0, 6.0)
-    saving, skip = draw.random() < SAVING, draw.randrange(30)
+def strike(process: subprocess.Popen, printed: Path, out: Path, saving: bool, draw: random.Random) -> bool:
+    """SIGKILL at a random moment after a life's first word, or while a checkpoint is written. False if it had
+    ended before."""
+    wait, skip, began = draw.uniform(0.0, LIFE), draw.randrange(40), None
     while process.poll() is None:
         time.sleep(0.0002)
+        if began is None and printed.stat().st_size:
+            began = time.monotonic()
         if saving and writing(out, process.pid):
             skip -= 1
-        if skip < 0 if saving else time.monotonic() - started > wait:
+        if skip < 0 if saving else began is not None and time.monotonic() - began > wait:
             process.send_signal(signal.SIGKILL)
             return True
     return False
 
 
 def test_five_kills_and_the_same_to_the_bit(tmp_path):
-    kills, saves, runs = campaign(tmp_path, 5, seed=1)
-    assert kills == 5 and saves >= 1 and runs >= 1
+    kills, saves, resumed, runs = campaign(tmp_path, 5, seed=1)
+    assert kills == 5 and saves >= 1 and resumed >= 2 and runs >= 1
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as where:
         done = campaign(Path(where), int(sys.argv[1]), seed=0)
-    print("{} kills, {} of them while saving, {} runs, all the same to the bit".format(*done))
+    print(
+        "{} kills, {} of them while saving, {} lives resumed, {} runs, all the same to the bit".format(*done)
+    )

@@ -261,6 +261,16 @@ def test_a_damaged_checkpoint_sends_the_run_back_to_the_one_before_and_two_stop_
     assert list(saved_runs(folder / "damaged")) == [2]
 
 
+def test_a_run_that_lost_its_checkpoints_does_not_begin_again_unasked(folder, unbroken):
+    assert run(folder, "bereft", "--table=none", "--steps=8")[0] == 0
+    for path in saved_runs(folder / "bereft").values():
+        path.unlink()
+    before = (folder / "bereft" / "metrics.jsonl").read_bytes()
+    code, _, error = run(folder, "bereft", "--table=none", "--steps=8", "--resume")
+    assert code == 1 and "holds no checkpoint, but metrics.jsonl goes to step 8" in error
+    assert (folder / "bereft" / "metrics.jsonl").read_bytes() == before
+
+
 def test_a_second_run_on_the_same_folder_is_refused_and_the_lock_dies_with_its_process(folder, unbroken):
     process = start(folder, "locked", 2)
     for options in (["--resume"], ["--overwrite"]):
