@@ -169,7 +169,7 @@ def saved_runs(out: Path) -> dict[int, Path]:
     """Updates done -> the checkpoint's head, oldest first. A checkpoint without its head, which is written
     last, was never finished."""
     heads = {path.name.removeprefix(RUN).removesuffix(".safetensors"): path for path in out.glob(f"{RUN}*")}
-    return {int(step): path for step, path in sorted(heads.items()) if step.isdecimal()}
+    return dict(sorted((int(step), path) for step, path in heads.items() if step.isdecimal()))
 
 
 def save_run(

@@ -112,6 +112,13 @@ def directions_are_those_of_one_process():
             assert gap(gathered(direction), expected[player]) < 1e-12 * max(1, size(expected[player])), case
 
 
+def two_steps(world, optimizers, memory):
+    for _ in range(2):
+        directions, _ = METHODS["bridge"](world.step(0, memory, select="demo"), world.players)
+        for name, params in world.players.items():
+            ascend(optimizers[name], params, directions[name], 1e-2, 0.1)
+
+
 def steps_checkpoints_and_what_acts(folder):
     """Two optimizer steps; saved by three processes in parts, the state is that of one, and loads again."""
     checkpoint.SHARD = 3000
@@ -119,19 +126,13 @@ def steps_checkpoints_and_what_acts(folder):
     ours.players = sliced(ours.players)
     optimizers = {name: adamw(params, 0.1) for name, params in ours.players.items()}
     memory = new_memory(5)
-    for _ in range(2):
-        directions, _ = METHODS["bridge"](ours.step(0, memory, select="demo"), ours.players)
-        for name, params in ours.players.items():
-            ascend(optimizers[name], params, directions[name], 1e-2, 0.1)
+    two_steps(ours, optimizers, memory)
     save_run(folder, 2, ours.config, {**ours.players, "memory": memory}, optimizers)
     wait()
     with alone():
         others = {name: adamw(params, 0.1) for name, params in theirs.players.items()}
         theirs_memory = new_memory(5)
-        for _ in range(2):
-            directions, _ = METHODS["bridge"](theirs.step(0, theirs_memory, select="demo"), theirs.players)
-            for name, params in theirs.players.items():
-                ascend(others[name], params, directions[name], 1e-2, 0.1)
+        two_steps(theirs, others, theirs_memory)
         loaded, loaded_memory = World().players, new_memory(5)
         again = {name: adamw(params, 0.1) for name, params in loaded.items()}
         assert load_latest(folder, {**loaded, "memory": loaded_memory}, again) == 2

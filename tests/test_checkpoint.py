@@ -151,6 +151,12 @@ def test_two_are_kept_and_a_bad_one_falls_back_to_the_one_before_and_says_so(
     assert list(checkpoint.saved_runs(tmp_path)) == [4]
 
 
+def test_checkpoints_are_ordered_by_their_number(tmp_path):
+    for step in (1000000, 20, 999999):
+        checkpoint.run_file(tmp_path, step).touch()
+    assert list(checkpoint.saved_runs(tmp_path)) == [20, 999999, 1000000]
+
+
 def test_parts_of_another_checkpoint_are_refused(tmp_path, monkeypatch):
     """Each file by itself is sound: the head knows which parts are its own."""
     monkeypatch.setattr(checkpoint, "SHARD", 3000)
