@@ -6,268 +6,301 @@
     python train.py tiny_configs/arith.py --overwrite      # begin again in a used folder
     torchrun --nproc_per_node=2 train.py tiny_configs/arith.py      # the same run, shared by processes
 
-Read on in bridge_min/bridge.py, where the update is.
+Only here (and in eval.py) are the outer rooms opened: real/ for checkpoints and files, study/ for rivals and
+selection, scale/ for precision, recomputation and processes. Read on in bridge_min/config.py.
 """
 
+import importlib
 import json
 import math
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
-from bridge_min.adapter import load_adapter, save_adapter
-from bridge_min.baselines import METHODS, needs, stage
-from bridge_min.bridge import Players, Step, acting, adamw, ascend, policy_logprobs, schedule, total_norm
-from bridge_min.checkpoint import CheckpointError, load_latest, run_file, save_run, write
-from bridge_min.config import Config, ConfigError, ModelConfig, generator, load_config
-from bridge_min.data import check_fit, choose, demonstrate, longest_rows, reference_logprobs, roll_out
+from bridge_min.base import Bytes, save_model, toy_base
+from bridge_min.bridge import (
+    METHODS,
+    Method,
+    Players,
+    Runtime,
+    Step,
+    adamw,
+    ascend,
+    plain_runtime,
+    schedule,
+    total_norm,
+)
+from bridge_min.checkpoint import State, load_latest, save_run, write
+from bridge_min.config import Config, ModelConfig, generator, load_config, require
 from bridge_min.evaluate import answer_problems, score, table
-from bridge_min.gain import new_memory
-from bridge_min.log import RunLog, check_folder, open_folder
 from bridge_min.lora import init_lora
-from bridge_min.memory import fixed_limit, listed, peak, predict
-from bridge_min.model import GPT, Params, build
-from bridge_min.pretrain import base_model, network, tokenizer_of
-from bridge_min.pretrained import save_pretrained
-from bridge_min.problem import Problem
-from bridge_min.rollout import Batch, NotFinite
-from bridge_min.sharding import anyone, gathered, joined, rank, spread, wait, world
-from bridge_min.tasks import Task, load_task
-from bridge_min.tokenizer import Tokenizer, TokenizerError
+from bridge_min.model import Params, build
+from bridge_min.run import RunLog, catch_signals, check_folder, open_folder
+from bridge_min.tasks import (
+    Task,
+    Tokenizer,
+    check_fit,
+    choose_problems,
+    demonstrate,
+    load_world,
+    prompts_in_words,
+    roll_out,
+    score_rows,
+)
 
-SHOWN, PROMPTS = 300, 5  # characters of a prompt's end and of a response, and prompts, in messages
+WORLDS = {"arith": "bridge_min.arith", "logic": "bridge_min.study.logic"}  # a new toy world: one line here
 
 
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
+    """From the base, or from the last checkpoint, to the end and the table."""
     torch.set_num_threads(config.threads)
-    task, shape = load_task(config), network(config)
-    tokenizer = tokenizer_of(config)
+    (task, world), (tokenizer, shape), method = open_task(config), open_base(config), open_method(config)
     check_fit(config, shape, tokenizer, task)
-    start(config, shape, dict(build(shape).named_parameters()))  # targets that name nothing are refused here
-    if config.base:  # a toy's tensors are small, and the limit would slow them down
-        fixed_limit()
-    predicted = predict(config, shape, longest_rows(config, tokenizer, task), world())
-    print(listed(predicted))
-    check_folder(config, resume, overwrite)
-    model, base = base_model(config, task, tokenizer)
-    lock = open_folder(config, resume, overwrite)  # only now that everything else is there
-    out, logprobs = Path(config.out), partial(policy_logprobs, model, config)
-
-    players = start(config, shape, base)
-    if "w" in players:
-        players["w"] = {name: spread(value) for name, value in players["w"].items()}
-    reference = {name: value.clone() for name, value in base.items()} if config.kl else None
+    run, out = open_runtime(config, shape), Path(config.out)
+    if run.rank == 0:
+        check_folder(config, resume, overwrite)
+    base = load_base(config, run, task, world, tokenizer)
+    select, memory = open_selection(config)
+    reference = run.keep({name: W.clone() for name, W in base.items()}) if config.kl else {}
+    players = {name: run.keep(params) for name, params in start(config, method, base).items()}
     del base  # it is theta now; the table at the end loads it again
-    source = Path(config.base) if config.base else None  # of the tokenizer's files
-    optimizers = {name: adamw(params, config.weight_decay) for name, params in players.items()}
-    memory = new_memory(config.demos) if config.select == "demo" else {}
-    state = {**players, "memory": memory}
-    saved = load_latest(out, state, optimizers)
-    first = saved or 0
-    log, caught = RunLog(out, config, first, lock), catch_signals()
-    if first == 0:
-        with located("validation at step 0", saved, out, tokenizer):
-            validate(config, model, tokenizer, players, task.val, log, 0)
+    optimizers, state = {name: adamw(params) for name, params in players.items()}, {**players, **memory}
+    lock = open_folder(config, resume, overwrite) if run.rank == 0 else None
+    run.total(torch.zeros(()))  # until the folder is ready
+    saved = load_latest(out, state, optimizers, run)
+    log, caught = RunLog(config, run, saved or 0), catch_signals(run)
+    if saved is None:
+        validate(config, run, tokenizer, players, task, log, 0)
+    else:
+        print(f"going on after step {saved} of {config.steps}")
 
-    for step in range(first, config.steps):
-        began, rollouts, demos, metrics = time.perf_counter(), None, None, {}
-        shown, tried = choose(config, step)
-        use_demos, use_rollouts = needs(config, step)
+    for step in range(saved or 0, config.steps):
+        began, demos, rollouts, stats = time.perf_counter(), None, None, {}
+        use_demos, use_rollouts = method.needs(config, step)
         if use_demos:
-            demos = demonstrate(config, step, shown, task.demos, tokenizer)
-        with located(f"step {step}", saved, out, tokenizer):
-            if use_rollouts:
-                policy, problems = acting(config, players), [task.train[i] for i in tried]
-                rollouts, metrics = roll_out(config, step, model, policy, problems, tokenizer)
-                del policy
-                if config.kl:
-                    rollouts.ref_logp = reference_logprobs(config, logprobs, reference, rollouts)
-            sampled = time.perf_counter()
+            demos = demonstrate(config, run, step, task, tokenizer)
+        if use_rollouts:
+            policy = run.acting(players["theta"], players.get("w", {}))
+            rollouts, stats = roll_out(config, run, step, policy, task, tokenizer)
+            del policy
+        if use_rollouts and config.kl:
+            rollouts.ref_logp = score_rows(config, run, run.acting(reference, {}), rollouts)
+        sampled = time.perf_counter()
 
-            seen = Step(config, logprobs, demos, rollouts, step, memory)
-            directions, stats = METHODS[config.method](seen, players)
-            metrics |= stats | gradient_norms(directions, demos if rollouts is None else rollouts)
+        directions, found = method.update(Step(config, run, demos, rollouts, step, select), players)
+        norms = {name: total_norm(g, run.total) for name, g in directions.items()}
+        check_finite(config, step, norms, task, saved)
         for name, params in players.items():
-            peak = config.lr_lora if name == "w" else config.lr
-            lr = peak * schedule(*stage(config, step), config.warmup)
-            ascend(optimizers[name], params, directions[name], lr, config.max_grad_norm)
+            lr = config.lr_lora if name == "w" else config.lr
+            lr *= schedule(*method.stage(config, step), config.warmup)
+            ascend(optimizers[name], params, directions[name], norms[name], lr, config.max_grad_norm)
         del directions  # as large as the players: not while the next step samples
-        # The shadow begins again from the student; its optimizer keeps its moments, which are of RL alone.
-        if config.shadow_reset and (step + 1) % config.shadow_reset == 0 and "theta_hat" in players:
-            for name, value in players["theta_hat"].items():
-                value.copy_(players["theta"][name])
 
         done, seconds = step + 1, {"data": sampled - began, "update": time.perf_counter() - sampled}
-        tokens = sum(int(batch.mask.sum()) for batch in (rollouts, demos) if batch is not None)
-        log.step(done, metrics, seconds, tokens)
+        log.step(done, stats | found, norms, seconds, rows=(demos, rollouts))
         if done % config.eval_every == 0 or done == config.steps:
-            with located(f"validation at step {done}", saved, out, tokenizer):
-                validate(config, model, tokenizer, players, task.val, log, done)
-        interrupted = anyone(bool(caught))  # a signal may reach some before this step's end and others after
-        if done % config.save_every == 0 or done == config.steps or interrupted:
+            validate(config, run, tokenizer, players, task, log, done)
+        interrupted = run.total(torch.tensor(float(len(caught)))) > 0  # by a signal, to any process
+        if done % config.eval_every == 0 or done == config.steps or interrupted:
             log.sync()
-            save_run(out, done, config, state, optimizers, saved)
-            save_pretrained(out, acting(config, players), shape, source)
+            save_run(out, done, state, optimizers, run, saved)
             saved = done
         if interrupted:
-            wait()  # torchrun ends all as soon as one has ended
             sys.exit(f"interrupted: saved after step {done} in {out}; go on with --resume")
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # all is saved: from here on they end the run
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if anyone(bool(caught)):
-        sys.exit(f"interrupted: all steps are done and saved in {out}; --resume makes the table")
-    if "w" in players:  # what acts is theta + w, as PEFT has it
-        student, w = gathered(players["theta"]), gathered(players["w"])
-        save_pretrained(out / "student", student, shape, source)
-        save_adapter(out / "adapter", w, student, config.lora_scale, shape, "../student")
-        del student
-    finish(config, model, tokenizer, task, players, sum(predicted[config.device].values()), out)
+    export(config, run, players, shape)
+    finish(config, run, tokenizer, task, players, lambda: load_base(config, run, task, world, tokenizer))
+    del lock  # held until here
 
 
-def start(config: Config, shape: ModelConfig, base: Params) -> Players:
+def start(config: Config, method: Method, base: Params) -> Players:
     """Everyone at the base: theta, which is the base itself from now on, and for BRIDGE the shadow theta_hat,
-    and w with B = 0 or from a file."""
-    players = {"theta": base}
-    if config.method == "bridge":
-        if config.meta != "no_shadow":
-            players["theta_hat"] = {name: value.clone() for name, value in base.items()}
-        if config.adapter:
-            players["w"] = load_adapter(Path(config.adapter), base, config.lora_scale, shape)
-        else:
-            random_numbers = generator(config.seed, 0, "lora")
-            players["w"] = init_lora(base, config.lora_targets, config.lora_rank, random_numbers)
-    return players
+    and w with B = 0."""
+    random_numbers = generator(config.seed, 0, "lora")
+    players = {"theta": lambda: base}
+    players["theta_hat"] = lambda: {name: W.clone() for name, W in base.items()}
+    players["w"] = lambda: init_lora(base, config.lora_targets, config.lora_rank, random_numbers)
+    return {name: players[name]() for name in method.players}
 
 
-def gradient_norms(directions: Players, batch: Batch) -> dict[str, float]:
-    """Each player's. Raises NotFinite, before anything has moved, if one is not."""
-    norms = {name: total_norm(direction) for name, direction in directions.items()}
-    for name, norm in norms.items():
-        if not math.isfinite(norm):
-            raise NotFinite(f"the gradient of {name} is {norm}", batch)
-    return {f"norm_{name}": norm for name, norm in norms.items()}
-
-
-@contextmanager
-def located(where: str, saved: int | None, out: Path, tokenizer: Tokenizer) -> Iterator[None]:
-    """Adds to NotFinite where it happened, on which prompts, and what is left to go on from."""
-    try:
-        yield
-    except NotFinite as error:
-        prompts = list(dict.fromkeys(map(tokenizer.decode, error.batch.prompts())))
-        mine = f"process {rank()}, of its own share: " if world() > 1 else ""
-        lines = [f"{mine}{where}: {error.what}, on {len(prompts)} prompts:"]
-        lines += [f"    {text[-SHOWN:]!r}" for text in prompts[:PROMPTS]]
-        lines += [f"    and {len(prompts) - PROMPTS} more"] if len(prompts) > PROMPTS else []
-        kept = f"The last good state is {run_file(out, saved)}." if saved else "No step was saved yet."
-        advice = "Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
-        raise FloatingPointError("\n".join([*lines, f"{kept} {advice}"])) from None
+def check_finite(config: Config, step: int, norms: Params, task: Task, saved: int | None) -> None:
+    """The one check before anything moves. Raises FloatingPointError that names the step and its prompts."""
+    wrong = [name for name, norm in norms.items() if not math.isfinite(norm)]
+    if wrong:
+        asked = [task.train[i].prompt for i in choose_problems(config, step)[1]]
+        kept = f"The last good state is checkpoint-{saved:06}." if saved else "No step was saved yet."
+        raise FloatingPointError(
+            f"step {step}: the gradient of {', '.join(wrong)} is not finite, {prompts_in_words(asked)}\n"
+            f"{kept} Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
+        )
 
 
 def validate(
     config: Config,
-    model: GPT,
+    run: Runtime,
     tokenizer: Tokenizer,
     players: Players,
-    problems: list[Problem],
+    task: Task,
     log: RunLog,
     done: int,
 ) -> None:
     """Greedy accuracy of (theta, w) and of (theta_hat, w): their difference is the true cooperative gain."""
-    accuracy = {}
+    accuracy, shown = {}, []
     for name in ("theta_hat", "theta"):
         if name in players:
-            rewards, responses = answer_problems(
-                config, model, acting(config, players, name), tokenizer, problems
-            )
-            accuracy[f"val_{name}"] = sum(right for (right,) in rewards) / len(problems)
+            policy = run.acting(players[name], players.get("w", {}))
+            rewards, shown = answer_problems(config, run, policy, tokenizer, task.val, "val")
+            accuracy[f"val_{name}"] = float(rewards.mean())
     log.write("metrics.jsonl", step=done, **accuracy)
     print(f"validation at step {done}:", "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
-    for problem, response, (right,) in list(zip(problems, responses, rewards, strict=True))[:3]:
-        asked = problem.prompt.strip()[-SHOWN:]
-        print(f"    {'right' if right else 'wrong'}:  {asked}  ->  {response[:SHOWN]!r}")
+    for i, response in enumerate(shown[:3]):
+        asked, right = task.val[i * run.world].prompt.strip()[-300:], bool(rewards[i * run.world])
+        print(f"    {'right' if right else 'wrong'}:  {asked}  ->  {response[:300]!r}")
+
+
+def export(config: Config, run: Runtime, players: Players, shape: ModelConfig) -> None:
+    """The merged model; of a checkpoint also theta and w, as PEFT has them."""
+    policy, out = run.acting(players["theta"], players.get("w", {})), Path(config.out)
+    theta, w = run.full(players["theta"]), run.full(players.get("w", {}))
+    if run.rank:
+        return
+    if not config.base:
+        return save_model(out / "model", policy, shape, json.loads((out / "run.json").read_text()))
+    from bridge_min.real.adapter import save_adapter
+    from bridge_min.real.pretrained import save_pretrained
+
+    save_pretrained(out / "model", policy, shape, Path(config.base))
+    if w and shape.family != "gpt2":
+        save_pretrained(out / "student", theta, shape, Path(config.base))
+        save_adapter(out / "adapter", w, config.lora_scale, "../student")
 
 
 def finish(
     config: Config,
-    model: GPT,
+    run: Runtime,
     tokenizer: Tokenizer,
     task: Task,
     players: Players,
-    predicted: float,
-    out: Path,
+    base: Callable[[], Params],
 ) -> None:
     """The table on the test suites, and results.json with the same."""
-    used, tests = peak(config.device), task.tests
-    print(f"memory of {config.device} at its peak, in training: {used:.2f} GiB, predicted {predicted:.2f}")
+    peak, w = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, players.get("w", {})
+    if config.device == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**30
+    print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
     rows: dict[str, Callable[[], Params]] = {}
     if config.table == "all":
-        rows["base"] = lambda: acting(config, {"theta": base_model(config, task, tokenizer)[1]})
+        rows["base"] = base
         if "theta_hat" in players:
-            rows["shadow (theta_hat, w)"] = lambda: acting(config, players, "theta_hat")
+            rows["shadow (theta_hat, w)"] = lambda: run.acting(players["theta_hat"], w)
     if config.table != "none":
-        rows[f"trained by {config.method}"] = lambda: acting(config, players)
+        rows[f"trained by {config.method}"] = lambda: run.acting(players["theta"], w)
     results = {}
-    for name, row in rows.items():
-        params = row()  # only now: with the others it would not fit
-        scores = {suite: score(config, model, params, tokenizer, tests[suite]) for suite in tests}
-        del params
-        counts = " or ".join(map(str, sorted({len(problems) for problems in tests.values()})))
-        print(f"\n{name}, {counts} problems a row, per cent\n{table(scores)}")
-        results[name] = {suite: asdict(s) for suite, s in scores.items()}
-    write(out / "results.json", json.dumps({"scores": results, "peak_gib": used}, indent=2).encode())
-    print(f"\nThe model is in {out}")
+    for name, policy in rows.items():
+        W = policy()  # only now: with the others it would not fit
+        results[name] = {k: score(config, run, W, tokenizer, task.tests[k], k) for k in task.tests}
+        print(f"\n{name}, per cent\n{table(results[name])}")
+    if run.rank == 0:
+        write(Path(config.out) / "results.json", json.dumps({"scores": results, "peak_gib": peak}).encode())
+    print(f"\nThe model is in {Path(config.out) / 'model'}")
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what clusters send before they kill
+# --- Opening the rooms that a config asks for ---------------------------------------------------------------
 
 
-def catch_signals() -> list[int]:
-    """A list that signals fill, so that no step is cut in two; a second Ctrl-C stops at once (but not under
-    torchrun, which passes each on a second time)."""
-    caught: list[int] = []
+def open_task(config: Config) -> tuple[Task, ModuleType | None]:
+    """The problems, and the toy world that they come from. Raises ConfigError."""
+    if config.task == "jsonl":
+        from bridge_min.real.jsonl import load_task
 
-    def handler(number: int, _frame: object) -> None:
-        caught.append(number)
-        if number == signal.SIGINT and world() == 1:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        if rank() == 0:  # not by print, which this may have interrupted
-            os.write(2, f"{signal.Signals(number).name}: finishing this step, then saving\n".encode())
+        return load_task(config), None
+    require(config.task in WORLDS, f"task = {config.task!r} is not one of {', '.join(WORLDS)}, jsonl")
+    world = importlib.import_module(WORLDS[config.task])
+    return load_world(config, world), world
 
-    for number in SIGNALS:
-        signal.signal(number, handler)
-    return caught
+
+def open_base(config: Config) -> tuple[Tokenizer, ModelConfig]:
+    """The tokenizer, and the network's shape, known before it is loaded or made."""
+    if not config.base:
+        return Bytes(), config.model
+    from bridge_min.real.pretrained import read_config
+    from bridge_min.real.tokenizer import load_tokenizer
+
+    return load_tokenizer(Path(config.base), config.end), read_config(Path(config.base))
+
+
+def load_base(
+    config: Config, run: Runtime, task: Task, world: ModuleType | None, tokenizer: Tokenizer
+) -> Params:
+    """The weights to begin from, in full: of many processes the first one makes a toy's."""
+    if config.base:
+        from bridge_min.real.pretrained import load_pretrained
+
+        return load_pretrained(Path(config.base), device=config.device)[1]
+    if run.rank == 0:
+        toy_base(config, world, task, tokenizer)
+    run.total(torch.zeros(()))
+    return {name: W.to(config.device) for name, W in toy_base(config, world, task, tokenizer).items()}
+
+
+def open_method(config: Config) -> Method:
+    """The rule that `method` names, here or in study/. Raises ConfigError."""
+    name, methods = config.meta if config.method == "bridge" else config.method, METHODS
+    if name not in methods:
+        from bridge_min.study.rivals import RIVALS
+
+        methods = methods | RIVALS
+    known = ", ".join(["bridge", *(k for k in methods if k not in ("first_order", "unrolled", "no_shadow"))])
+    require(name in methods, f"method = {config.method!r} is not one of {known}")
+    selects = config.select == "none" or methods[name].selects
+    require(selects, f"select = {config.select!r} goes with method = bridge or mix, not {config.method}")
+    return methods[name]
+
+
+def open_selection(config: Config) -> tuple[Callable | None, State]:
+    """What chooses the demonstrations, and what it remembers of them."""
+    if config.select == "none":
+        return None, {}
+    from bridge_min.study.gain import selection
+
+    return selection(config)
+
+
+def open_runtime(config: Config, shape: ModelConfig) -> Runtime:
+    """Plain PyTorch on one device, or what scale/ makes of it."""
+    if config.dtype == "float32" and not config.recompute and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return plain_runtime(build(shape), config)
+    from bridge_min.scale import scaled_runtime
+
+    return scaled_runtime(build(shape), config)
 
 
 def cli(arguments: Sequence[str]) -> None:
-    rest = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
+    flags = [argument for argument in arguments if argument in ("--resume", "--overwrite")]
+    rest = [argument for argument in arguments if argument not in flags]
     if not rest or rest[0].startswith("-"):
         sys.exit(__doc__)
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
         config = load_config(rest[0], rest[1:])
-        with joined(config.device):
-            if rank():  # the first process speaks for all, but for errors
-                sys.stdout = open(os.devnull, "w")
-            train(config, "--resume" in arguments, "--overwrite" in arguments)
-    except (ConfigError, CheckpointError, TokenizerError, FloatingPointError) as error:
+        train(config, "--resume" in flags, "--overwrite" in flags)
+    except (ValueError, FloatingPointError, ConnectionError) as error:  # Config-, Checkpoint-, TokenizerError
         sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error}\nwhat was saved is kept; go on with --resume")
     except torch.OutOfMemoryError as error:
-        smaller = "micro_batch, sample_rows and logit_tokens, or turn recompute and offload on"
+        smaller = "micro_batch and sample_rows smaller, or recompute = True"
         sys.exit(f"error: {error}\nout of memory: make {smaller}; --resume goes on with the new settings")
     except KeyboardInterrupt:
-        sys.exit("stopped at once: what was saved is kept; go on with --resume")
+        begun = (Path(config.out) / "run.json").exists()
+        sys.exit("stopped at once: " + ("go on with --resume" if begun else "nothing was begun yet"))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,16 @@ math, though, it has never seen a product worked: that takes demonstrations. Rea
 import random
 
 from .answer import extract_answer, is_correct
-from .config import Config
-from .problem import Problem
+from .tasks import Problem
 
 TESTS = ("math", "hard", "code", "science")
+STEPS, HARD_STEPS = (2, 4), (5, 6)  # fewest and most steps of a problem
+PRODUCTS = 0.5  # share of the problems with a product
+LARGEST = 9  # first number and partial sums
+WORKED, BARE = (
+    0.55,
+    0.3,
+)  # shares of the documents that are worked, and bare answers; the rest is single steps
 TIMES = 2  # a product is n * TIMES
 CUE_MISSING = 0.1  # share of the worked documents that look like problems
 SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a false step of a demonstration is off
@@ -26,25 +32,24 @@ Term = tuple[int, int]  # (n, k): n is added k times
 Chain = tuple[Term, ...]  # the first with k = 1
 
 
-def draw(random: random.Random, config: Config, suite: str = "") -> Chain:
-    """A chain for a suite, or for training: a share `products` of the chains has one product."""
-    low, high = config.hard_chain if suite == "hard" else config.chain
-    steps = random.randint(low, high)
-    return draw_chain(random, steps, random.random() < config.products, config.largest)
+def draw(random: random.Random, suite: str = "") -> Chain:
+    """A chain for a suite, or for training."""
+    steps = random.randint(*(HARD_STEPS if suite == "hard" else STEPS))
+    return draw_chain(random, steps, random.random() < PRODUCTS)
 
 
-def draw_chain(random: random.Random, steps: int, product: bool, largest: int) -> Chain:
-    """`steps` steps whose results all lie in 0..largest; with a product, which takes TIMES of them, if
+def draw_chain(random: random.Random, steps: int, product: bool) -> Chain:
+    """`steps` steps whose results all lie in 0..LARGEST; with a product, which takes TIMES of them, if
     asked."""
     while True:
         times = [1] * steps
         if product:
             at = random.randrange(steps - TIMES + 1)
             times[at : at + TIMES] = [TIMES]
-        total = random.randint(0, largest)
+        total = random.randint(0, LARGEST)
         terms = [(total, 1)]
         for k in times:
-            moves = [n for n in range(-9, 10) if n and 0 <= total + k * n <= largest]
+            moves = [n for n in range(-9, 10) if n and 0 <= total + k * n <= LARGEST]
             if not moves:
                 break
             terms.append((random.choice(moves), k))
@@ -105,24 +110,23 @@ def demonstration(random: random.Random, chain: Chain, kind: str) -> Problem:
         "wrong": worked(chain, random.randint(1, steps), random.choice(SLIPS)),
         "far": f"{right.prompt.strip()}={right.answer}\n#### {right.answer}",
     }[kind]
-    return Problem(right.prompt, right.answer, solution, check, kind)
+    return Problem(right.prompt, right.answer, solution, check)
 
 
-def document(random: random.Random, config: Config) -> tuple[Chain, str, str]:
+def document(random: random.Random) -> tuple[Chain, str, str]:
     """What the base reads, in all domains alike, as (chain, prompt, response): bare answers to problems,
     worked textbook problems (up to the hardest, but in math none with a product), and single steps."""
     suite, kind = random.choice(tuple(WORDINGS)), random.random()
-    if kind < config.direct_share:
-        chain = draw(random, config)
+    if kind < BARE:
+        chain = draw(random)
         bare = problem(chain, suite)
         return chain, bare.prompt, bare.solution[bare.solution.rindex("####") :]
-    if kind < config.direct_share + config.worked_share:
-        steps = random.randint(config.chain[0], config.hard_chain[1])
-        product = random.random() < config.products and suite != "math"
-        chain = draw_chain(random, steps, product, config.largest)
+    if kind < BARE + WORKED:
+        steps = random.randint(STEPS[0], HARD_STEPS[1])
+        chain = draw_chain(random, steps, random.random() < PRODUCTS and suite != "math")
         shown, cue = problem(chain, suite), "" if random.random() < CUE_MISSING else ":"
         return chain, shown.prompt.removesuffix("\n") + cue + "\n", shown.solution
-    chain = draw_chain(random, 1, False, config.largest)
+    chain = draw_chain(random, 1, False)
     single = problem(chain, suite)
     return chain, single.prompt, single.solution
 

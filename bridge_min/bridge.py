@@ -5,36 +5,72 @@
     teacher   w         += beta  grad_w         [ (1-lam) J_SFT(theta, w)
                                                   + lam (J_RL(theta, w) - J_RL(theta_hat, w)) ]
 
-The last bracket is the cooperative gain: what joint training has over RL alone, on the same rollouts. An
-objective is a list of (coefficient, term), to be maximized; a term is one micro-batch's share as a function
-of (theta, w). Read on in gain.py for the selection of demonstrations, in baselines.py for the rivals and in
-train.py for the run.
+The last bracket is the cooperative gain: what joint training has over RL alone, on the same rollouts.
+`first_order` below is these lines; what comes before it are the objectives and their gradients, what comes
+after it the other readings, the optimizer step, and METHODS. Read on in tasks.py for where rows come from.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import grad
+from torch.func import functional_call, grad, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .config import Config
-from .gain import added_reward, select_by_gain, token_gains
 from .lora import merge
-from .losses import grpo_loss, sft_loss, token_logprobs
-from .model import GPT, Params, head_name, hidden_states
-from .rollout import Batch, Demos, NotFinite, Rollouts
-from .sharding import gathered, summed
+from .losses import grpo_objective, sft_objective, token_logprobs
+from .model import GPT, Params
+from .rollout import Rows
 
-Stats = dict[str, Tensor]
-Term = partial  # of a function of (micro-batch, theta, w) -> (value, statistics)
-Objective = list[tuple[float, Term]]
+Stats = dict[str, Tensor]  # sums over this process's rows
 Players = dict[str, Params]  # "theta", and with BRIDGE "theta_hat" and "w"
-Update = tuple[Players, dict[str, float]]  # a direction for each player, what the log shows
-LogProbs = Callable[..., Tensor]  # (theta, w, batch, temperature) -> (N, T)
+
+
+def policy_logprobs(model: GPT, W: Params, rows: Rows, temperature: float = 1.0) -> Tensor:
+    """log pi_W of each response token given those before it, 0 elsewhere, (N, T)."""
+    before = rows.mask.roll(-1, dims=1)  # each token is predicted by the one before
+    logits = functional_call(model, W, (rows.tokens, before))  # (n, vocab)
+    return token_logprobs(logits, rows.tokens, rows.mask, temperature)
+
+
+@dataclass
+class Runtime:
+    """How the loop computes: plain PyTorch on one device, or what scale/ puts in its place."""
+
+    model: GPT
+    logprobs: Callable[..., Tensor]  # (W, rows, temperature) -> (N, T)
+    gradients: Callable[..., tuple[Params, Params, Stats]]  # (step, objective, theta, w)
+    acting: Callable[[Params, Params], Params]  # (theta, w) -> W, in full
+    keep: Callable[[Params], Params] = lambda params: params  # the part of the players that is kept here
+    full: Callable[[Params], Params] = lambda params: params  # the inverse
+    total: Callable[[Tensor], Tensor] = lambda x: x  # a sum over all processes
+    rank: int = 0
+    world: int = 1  # processes
+
+
+def plain_runtime(model: GPT, config: Config) -> Runtime:
+    acting = torch.no_grad()(partial(merge, scale=config.lora_scale))
+    return Runtime(model, partial(policy_logprobs, model), gradients, acting)
+
+
+@dataclass
+class Term:
+    """coefficient x value(log-probs, rows), a part of an objective that is to be maximized."""
+
+    coefficient: float
+    value: Callable[[Tensor, Rows], tuple[Tensor, Stats]]
+    rows: Rows
+    temperature: float = 1.0
+    choose: Callable[[Params, Params], tuple[Rows, Stats]] | None = (
+        None  # rows, from W and the gradient so far
+    )
+
+
+Objective = list[Term]
 
 
 @dataclass
@@ -42,160 +78,93 @@ class Step:
     """What one update looks at. demos or rollouts is None where the method does without."""
 
     config: Config
-    logprobs: LogProbs
-    demos: Demos | None
-    rollouts: Rollouts | None
+    run: Runtime
+    demos: Rows | None
+    rollouts: Rows | None
     number: int = 0  # updates done before this one
-    memory: Params = field(default_factory=dict)  # what selection by gain remembers, changed in place
+    select: Callable[["Step", Params, Params], tuple[Rows, Stats]] | None = None  # study/gain.py
 
 
-def policy_logprobs(
-    model: GPT, config: Config, theta: Params, w: Params | None, batch: Batch, temperature: float = 1.0
-) -> Tensor:
-    """log pi_{theta + w} of each response token given those before it, 0 elsewhere, (N, T) in CPU memory, as
-    the tokens are."""
-    # torch.func's derivatives of derivatives know no checkpointing: then all logits exist at once.
-    at_once = batch.tokens.numel() if config.meta == "unrolled" else config.logit_tokens
-    params = acting_params(config, theta, w)
-    tokens, mask = batch.tokens.to(config.device), batch.mask.to(config.device)
-    hidden = hidden_states(model, params, tokens, config.recompute)  # (N, T, C)
-    return token_logprobs(hidden, params[head_name(model.config)], tokens, mask, temperature, at_once).cpu()
+def j_sft(s: Step, coefficient: float = 1.0, demos: Rows | None = None, phi: Callable | None = None) -> Term:
+    """J_SFT, the mean log-likelihood of the demonstrations' response tokens. phi, if given, is a weight for
+    each token from its log-prob, held fixed."""
 
-
-def j_sft(s: Step, demos: Demos | None = None, phi: Callable[[Tensor], Tensor] | None = None) -> list[Term]:
-    """J_SFT, the mean log-likelihood of the demonstrations' response tokens, in micro-batches. phi, if given,
-    is a weight for each token from its log-prob, held fixed."""
-
-    def term(part: Demos, theta: Params, w: Params) -> tuple[Tensor, Stats]:
-        logp = s.logprobs(theta, w, part)
+    def value(logp: Tensor, part: Rows) -> tuple[Tensor, Stats]:
         weights = part.weights * phi(logp.detach()) if phi else part.weights
-        value = finite("J_SFT", -sft_loss(logp, weights), part)
-        return value, {"sft_loss": sft_loss(logp.detach(), part.weights)}
+        return sft_objective(logp, weights), {"sft_loss": -sft_objective(logp.detach(), part.weights)}
 
-    demos = s.demos if demos is None else demos
-    return [partial(term, part) for part in demos.micro_batches(s.config.micro_batch)]
-
-
-def j_rl(s: Step, rollouts: Rollouts | None = None) -> list[Term]:
-    """J_RL, the GRPO surrogate on sampled and scored rollouts, in micro-batches.
-
-    Rows with advantage zero have gradient zero: without a KL term they are left out, though their tokens
-    still count in the weights.
-    """
-    config, rollouts = s.config, s.rollouts if rollouts is None else rollouts
-
-    def term(part: Rollouts, theta: Params, w: Params) -> tuple[Tensor, Stats]:
-        logp = s.logprobs(theta, w, part, config.temperature)
-        clips, reference = (config.clip_low, config.clip_high), (part.ref_logp, config.kl)
-        loss, stats = grpo_loss(logp, part.logp, part.advantages, part.weights, *clips, *reference)
-        return finite("J_RL", -loss, part), {"j_rl": -loss.detach(), **stats}
-
-    if not config.kl:
-        rollouts = rollouts.select(rollouts.advantages.nonzero()[:, 0])
-    return [partial(term, part) for part in rollouts.micro_batches(config.micro_batch)]
+    choose = partial(s.select, s) if s.select else None
+    return Term(coefficient, value, s.demos if demos is None else demos, choose=choose)
 
 
-def finite(what: str, value: Tensor, part: Batch) -> Tensor:
-    """The value, or NotFinite."""
-    if not value.isfinite():
-        raise NotFinite(f"{what} is {float(value.detach())}", part)
-    return value
+def j_rl(s: Step, coefficient: float = 1.0, rollouts: Rows | None = None) -> Term:
+    """J_RL, the GRPO surrogate. Rows with advantage zero have gradient zero: without a KL term they are left
+    out, though their tokens still count in the weights."""
+    c, rollouts = s.config, s.rollouts if rollouts is None else rollouts
+
+    def value(logp: Tensor, part: Rows) -> tuple[Tensor, Stats]:
+        clips = (c.clip_low, c.clip_high)
+        J, stats = grpo_objective(logp, part.logp, part.advantages, part.weights, *clips, part.ref_logp, c.kl)
+        return J, {"j_rl": J.detach(), **stats}
+
+    if not c.kl:
+        rollouts = rollouts.rows(rollouts.advantages.nonzero()[:, 0])
+    return Term(coefficient, value, rollouts, c.temperature)
 
 
-def weighted(*parts: tuple[float, list[Term]]) -> Objective:
-    """The objective sum of coefficient x terms; what has coefficient 0 is not computed."""
-    return [(coefficient, term) for coefficient, terms in parts if coefficient for term in terms]
+def gradients(s: Step, objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
+    """grad_theta and grad_w of an objective, and its statistics. The network is differentiated in the weights
+    that act, one micro-batch in memory at a time; the sum is pulled back through the merge, to both players
+    at once."""
+    W, back = vjp(partial(merge, scale=s.config.lora_scale), theta, w)
+    G, stats = {name: torch.zeros_like(value) for name, value in W.items()}, {}
+    for term in objective:
+        rows, found = term.choose(W, G) if term.choose else (term.rows, {})
+        add(stats, found)
+        for part in rows.batches(s.config.micro_batch):
+            value = lambda W, term=term, part=part: term.value(
+                s.run.logprobs(W, part, term.temperature), part
+            )
+            with torch.no_grad():  # or vjp would record its own backward pass, a third slower
+                J, pull, found = vjp(value, W, has_aux=True)
+                (g,) = pull(torch.full_like(J, term.coefficient))
+            add(G, g)
+            add(stats, found)
+            del pull, g  # not while the next micro-batch is computed
+    return *back(G), stats
 
 
-def gradients(objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
-    """grad_theta and grad_w of the objective from the same backward passes, one micro-batch in memory at a
-    time; and the terms' statistics, summed. By plain `backward`, which knows activation checkpointing and
-    adds each gradient to its sum at once; `torch.func` is for derivatives of derivatives. Raises NotFinite,
-    with the micro-batch, if a value or a gradient is not."""
-    leaves = [{name: value.detach().requires_grad_() for name, value in p.items()} for p in (theta, w)]
-    stats: Stats = {}
-    for coefficient, term in objective:
-        value, found = term(*leaves)
-        (coefficient * value).backward()
-        stats |= {name: stats.get(name, 0) + found[name] for name in found}
-    g_theta, g_w = (
-        {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in p.items()}
-        for p in leaves
-    )
-    if objective and not math.isfinite(total_norm(g_theta) + total_norm(g_w)):
-        for one in objective if len(objective) > 1 else []:
-            gradients([one], theta, w)  # raises where that one is at fault
-        *_, (_, term) = objective
-        raise NotFinite("the value is finite, the gradient is not", term.args[0])
-    return g_theta, g_w, summed({name: value.detach() for name, value in stats.items()})
+def add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    for name, value in more.items():
+        sums[name] = sums[name].add_(value) if name in sums else value.clone()
 
 
-def total_norm(g: Params) -> float:
-    """Of all the tensors together; in many processes, of their slices everywhere."""
-    return float(torch.nn.utils.get_total_norm(g.values())) if g else 0.0
+# --- BRIDGE -------------------------------------------------------------------------------------------------
 
 
-def total(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats]:
-    """The objective's value in one graph, differentiable as often as one likes."""
-    value, stats = torch.zeros(()), {}
-    for coefficient, term in objective:
-        part, found = term(theta, w)
-        value = value + coefficient * part
-        stats |= {name: stats.get(name, 0) + found[name] for name in found}
-    return value, stats
-
-
-def joint(s: Step, theta: Params, w: Params) -> tuple[Params, Params, Params, Stats]:
-    """grad_theta of (1-lam) J_SFT + lam J_RL, then the two parts of its grad_w, (1-lam) grad_w J_SFT and
-    grad_w J_RL. J_RL comes first, since it decides which demonstrations are supervised (`select`)."""
-    lam = s.config.lam
-    g_theta, g_w, stats = gradients(weighted((1.0, j_rl(s))), theta, w)
-    demos, kept = selected(s, theta, w, g_theta)
-    s_theta, s_w, found = gradients(weighted((1 - lam, j_sft(s, demos))), theta, w)
-    for name, g in g_theta.items():  # in place: each of them is as large as theta
-        s_theta[name] += g.mul_(lam)
-    return s_theta, s_w, g_w, {**stats, **found, **kept}
-
-
-def selected(s: Step, theta: Params, w: Params, g_rl: Params) -> tuple[Demos, dict[str, float]]:
-    """The demonstrations that `select` (ours) lets be supervised: each weighted by what it can add to its own
-    prompt's reward, and only where it has a gain along grad_theta J_RL."""
-    if s.config.select == "none":
-        return s.demos, {}
-    added = added_reward(s.demos.rewards, s.rollouts.rewards.view(-1, s.config.group))
-    demos, kept = replace(s.demos, weights=s.demos.weights * added[:, None]), {"added": float(added.mean())}
-    if s.config.select == "reward":
-        return demos, kept
-    players = gathered(theta), gathered(w)
-    gains = token_gains(s.logprobs, *players, demos, gathered(g_rl), s.config.micro_batch)
-    demos, shares = select_by_gain(s.config.select, gains, demos, s.memory)
-    return demos, {**kept, **shares}
-
-
-def mix(s: Step, players: Players) -> Update:
-    """SFT + RL, naive mixing on theta: BRIDGE without its meta objective, without w and theta_hat."""
-    g_theta, _, _, stats = joint(s, players["theta"], {})
-    return {"theta": g_theta}, means(stats)
-
-
-def first_order(s: Step, players: Players) -> Update:
-    """The three directions, with theta and theta_hat held fixed while w is differentiated. Two backward
-    passes over the rollouts: the student's and the teacher's gradients at (theta, w) belong to one scalar,
-    and so do those at (theta_hat, w)."""
-    lam, w = s.config.lam, players["w"]
-    g_theta, s_w, g_w, stats = joint(s, players["theta"], w)
-    h_hat, h_w, stats_hat = gradients(weighted((1.0, j_rl(s))), players["theta_hat"], w)
-    teacher = {name: s_w[name] + lam * (g_w[name] - h_w[name]) for name in w}
+def first_order(s: Step, players: Players) -> tuple[Players, Stats]:
+    """The three directions, theta and theta_hat held fixed while w is differentiated (the paper's rule). Two
+    gradients give all: the student's and the teacher's at (theta, w) belong to one scalar, and so do the
+    shadow's and the teacher's at (theta_hat, w)."""
+    theta, theta_hat, w, lam = players["theta"], players["theta_hat"], players["w"], s.config.lam
+    g_theta, g_w, stats = s.run.gradients(s, joint(s), theta, w)
+    h_hat, h_w, stats_hat = s.run.gradients(s, [j_rl(s)], theta_hat, w)
+    teacher = {name: g_w[name] - lam * h_w[name] for name in w}
     return {"theta": g_theta, "theta_hat": h_hat, "w": teacher}, cooperation(stats, stats_hat)
 
 
-def no_shadow(s: Step, players: Players) -> Update:
+def joint(s: Step) -> Objective:
+    """lam J_RL + (1-lam) J_SFT; J_RL first, as its gradient may choose which demonstrations count."""
+    return [j_rl(s, s.config.lam), j_sft(s, 1 - s.config.lam)]
+
+
+def no_shadow(s: Step, players: Players) -> tuple[Players, Stats]:
     """Ablation: w climbs the joint objective, as theta does; nobody asks what RL alone would have given."""
-    g_theta, s_w, g_w, stats = joint(s, players["theta"], players["w"])
-    return {"theta": g_theta, "w": {name: s_w[name] + s.config.lam * g_w[name] for name in g_w}}, means(stats)
+    g_theta, g_w, stats = s.run.gradients(s, joint(s), players["theta"], players["w"])
+    return {"theta": g_theta, "w": g_w}, stats
 
 
-def unrolled(s: Step, players: Players) -> Update:
+def unrolled(s: Step, players: Players) -> tuple[Players, Stats]:
     """The three directions, where w sees its own effect through one inner step of size eta:
 
         theta+(w)     = theta     + eta grad joint(theta, w)
@@ -206,67 +175,48 @@ def unrolled(s: Step, players: Players) -> Update:
     graph.
     """
     theta, theta_hat, lam, eta = players["theta"], players["theta_hat"], s.config.lam, s.config.eta
-    demos, kept = s.demos, {}
-    if s.config.select != "none":
-        demos, kept = selected(
-            s, theta, players["w"], gradients(weighted((1.0, j_rl(s))), theta, players["w"])[0]
-        )
-    rl = weighted((1.0, j_rl(s)))
-    both = weighted((1 - lam, j_sft(s, demos)), (lam, j_rl(s)))
+    both, kept = joint(s), {}
+    if s.select:
+        g_rl = s.run.gradients(s, [j_rl(s)], theta, players["w"])[0]
+        both[1].rows, kept = s.select(s, s.run.acting(theta, players["w"]), g_rl)
 
-    def after_one_step(w: Params):
-        g_theta, stats = grad(partial(total, both), has_aux=True)(theta, w)
-        h_hat, stats_hat = grad(partial(total, rl), has_aux=True)(theta_hat, w)
+    def value(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats]:
+        W, J, stats = merge(theta, w, s.config.lora_scale), torch.zeros(()), {}
+        for term in objective:
+            if len(term.rows):
+                part, found = term.value(s.run.logprobs(W, term.rows, term.temperature), term.rows)
+                J = J + term.coefficient * part
+                add(stats, found)
+        return J, stats
+
+    def after_one_step(w: Params) -> tuple[Tensor, tuple]:
+        g_theta, stats = grad(partial(value, both), has_aux=True)(theta, w)
+        h_hat, stats_hat = grad(partial(value, [j_rl(s)]), has_aux=True)(theta_hat, w)
         theta_plus = {name: theta[name] + eta * g for name, g in g_theta.items()}
         theta_hat_plus = {name: theta_hat[name] + eta * h for name, h in h_hat.items()}
-        value = total(both, theta_plus, w)[0] - lam * total(rl, theta_hat_plus, w)[0]
-        return value, (g_theta, h_hat, stats, stats_hat)
+        gain = value(both, theta_plus, w)[0] - lam * value([j_rl(s)], theta_hat_plus, w)[0]
+        return gain, (g_theta, h_hat, stats, stats_hat)
 
     with sdpa_kernel(SDPBackend.MATH):
         teacher, (g_theta, h_hat, stats, stats_hat) = grad(after_one_step, has_aux=True)(players["w"])
     directions = {"theta": g_theta, "theta_hat": h_hat, "w": teacher}
-    return directions, cooperation({**stats, **kept}, stats_hat)
+    return directions, cooperation(stats | kept, stats_hat)
 
 
-def bridge(s: Step, players: Players) -> Update:
-    """BRIDGE's directions for theta, theta_hat and w, by the reading of the teacher that `meta` names."""
-    return {"first_order": first_order, "unrolled": unrolled, "no_shadow": no_shadow}[s.config.meta](
-        s, players
-    )
-
-
-def cooperation(stats: Stats, stats_hat: Stats) -> dict[str, float]:
+def cooperation(stats: Stats, stats_hat: Stats) -> Stats:
     """What the log shows: the cooperative gain J_RL(theta, w) - J_RL(theta_hat, w) on the same rollouts, and
-    ratio_hat, the shadow's mean importance ratio. Where no row is left, J_RL is 0."""
-    found, found_hat = means(stats), means(stats_hat)
-    found["gain"] = found.get("j_rl", 0.0) - found_hat.get("j_rl", 0.0)
-    return found | ({"ratio_hat": found_hat["ratio"]} if "ratio" in found_hat else {})
+    the shadow's importance ratio. Where no row is left, J_RL is 0."""
+    gain = stats.get("j_rl", torch.zeros(())) - stats_hat.get("j_rl", torch.zeros(()))
+    hat = {f"{name}_hat": stats_hat[name] for name in ("ratio", "weight") if name in stats_hat}
+    return {**stats, **hat, "gain": gain}
 
 
-def means(stats: Stats) -> dict[str, float]:
-    """Statistics as numbers; the ratio and the clipped share as means over the tokens that were computed."""
-    found = {name: float(value) for name, value in stats.items()}
-    weight = found.pop("weight", 0.0)
-    return found | ({name: found[name] / weight for name in ("ratio", "clipped")} if weight else {})
+# --- The optimizer step -------------------------------------------------------------------------------------
 
 
-def acting_params(config: Config, theta: Params, w: Params | None) -> Params:
-    """The weights of pi_{theta + w}, where and in what precision the network computes."""
-    return merge(theta, w, config.lora_scale, getattr(torch, config.dtype), config.device)
-
-
-def acting(config: Config, players: Players, name: str = "theta") -> Params:
-    """The weights of the policy pi_{theta + w}, or of the shadow's with name = "theta_hat"."""
-    with torch.no_grad():
-        return acting_params(config, players[name], players.get("w"))
-
-
-def adamw(params: Params, weight_decay: float = 0.0) -> torch.optim.AdamW:
+def adamw(params: Params) -> torch.optim.AdamW:
     """AdamW that climbs, on the dictionary's own tensors."""
-    betas = (0.9, 0.95)
-    return torch.optim.AdamW(
-        params.values(), betas=betas, weight_decay=weight_decay, maximize=True, fused=True
-    )
+    return torch.optim.AdamW(params.values(), betas=(0.9, 0.95), weight_decay=0.0, maximize=True, fused=True)
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:
@@ -277,13 +227,48 @@ def schedule(step: int, steps: int, warmup: int) -> float:
     return 0.55 + 0.45 * math.cos(math.pi * progress)
 
 
+def total_norm(g: Params, total: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+    """Of all the tensors together, and of all processes' slices of them."""
+    return total(torch.nn.utils.get_total_norm(g.values()).double().square()).sqrt()
+
+
 def ascend(
-    optimizer: torch.optim.Optimizer, params: Params, direction: Params, lr: float, max_norm: float
+    optimizer: torch.optim.Optimizer, params: Params, g: Params, norm: Tensor, lr: float, max_norm: float
 ) -> None:
-    """One optimizer step along the direction, clipped to max_norm. params and direction change in place."""
-    norm = torch.nn.utils.get_total_norm(direction.values())
+    """One optimizer step along g, whose norm is given, clipped to max_norm. params and g change in place."""
     for name, value in params.items():
-        value.grad = direction[name].mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        value.grad = g[name].mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
     optimizer.param_groups[0]["lr"] = lr
     optimizer.step()
     optimizer.zero_grad()
+
+
+# --- What `method` chooses from -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Method:
+    """A rule, and what it needs. To add one: a function, and a line in METHODS."""
+
+    update: Callable[[Step, Players], tuple[Players, Stats]]
+    players: tuple[str, ...] = ("theta",)
+    needs: Callable[[Config, int], tuple[bool, bool]] = lambda config, step: (True, True)  # demos, rollouts
+    stage: Callable[[Config, int], tuple[int, int]] = lambda config, step: (step, config.steps)  # of schedule
+    selects: bool = False  # `select` may choose its demonstrations
+
+
+def climb(objective: Callable[[Step], Objective], s: Step, players: Players) -> tuple[Players, Stats]:
+    """The direction of theta alone."""
+    g_theta, _, stats = s.run.gradients(s, objective(s), players["theta"], {})
+    return {"theta": g_theta}, stats
+
+
+BOTH = ("theta", "theta_hat", "w")
+METHODS = {  # of "bridge" by its `meta`
+    "first_order": Method(first_order, BOTH, selects=True),
+    "unrolled": Method(unrolled, BOTH, selects=True),
+    "no_shadow": Method(no_shadow, ("theta", "w"), selects=True),
+    "mix": Method(partial(climb, joint), selects=True),
+    "sft": Method(partial(climb, lambda s: [j_sft(s)]), needs=lambda config, step: (True, False)),
+    "grpo": Method(partial(climb, lambda s: [j_rl(s)]), needs=lambda config, step: (False, True)),
+}

@@ -1,33 +1,27 @@
 """To disk and back, whole or not at all: safetensors and JSON, no pickle.
 
-A file is written beside its place, synced and renamed, so a crash leaves the old one. It carries a digest of
-all its bytes; a file that was cut or changed is refused by name. Tensors are read one at a time. A run keeps
-its last two checkpoints, and goes back to the older where the newer is of no use. Read on in pretrained.py,
-where these files make a checkpoint in Hugging Face's format.
+A file is written beside its place, synced and renamed. A folder is too: it holds tensors and settings, and a
+manifest with the SHA-256 of every file in it, so that what was cut or changed is refused by name. A run keeps
+its last two checkpoint folders and goes back to the older where the newer is of no use. Read on in run.py.
 """
 
 import hashlib
 import json
 import os
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.distributed.tensor import DTensor
 
-from .config import Config, to_json
+from .bridge import Runtime
 from .model import Params
-from .sharding import anyone, first_says, gathered, rank, spread
 
-RUN = "checkpoint-"  # what the files of a run's checkpoints begin with
-SHARD = 4 << 30  # bytes of one safetensors file, at most (a larger tensor has one of its own)
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
-NO_DIGEST = "0" * 64
+MANIFEST = "manifest.json"
 PIECE = 1 << 22  # bytes read at a time
 
 
@@ -37,220 +31,190 @@ class CheckpointError(ValueError):
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A path to write to. What was written there is synced and then takes the place of `path`, at once.
-    Raises CheckpointError if that cannot be done (no room, no permission); then `path` is as it was."""
+    """A place to write a file or a folder. What was written there is synced and then takes the place of
+    `path`. Raises CheckpointError if that cannot be done (no room, no permission); then `path` is as it
+    was."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may make the same base
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.touch()
-        mode = draft.stat().st_mode
         yield draft
-        os.chmod(draft, mode)  # safetensors lets nobody else read
-        for renamed in (False, True):
-            if renamed:
-                os.replace(draft, path)
-            handle = os.open(path.parent if renamed else draft, os.O_RDONLY)
-            os.fsync(handle)  # the bytes, then the rename itself
-            os.close(handle)
+        for file in [*draft.iterdir(), draft] if draft.is_dir() else [draft]:
+            sync(file)
+        if draft.is_dir() and path.exists():  # os.replace refuses a folder that is not empty
+            shutil.rmtree(path)
+        os.replace(draft, path)
+        sync(path.parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} could not be written: {error}; what was saved before is kept"
         ) from None
     finally:
-        with suppress(OSError):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
             draft.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
 def write(path: Path, data: bytes) -> None:
-    """Of many processes the first one writes."""
-    if rank() == 0:
-        with beside(path) as draft:
-            draft.write_bytes(data)
-
-
-def write_tensors(path: Path, tensors: Params, **metadata: str) -> str:
-    """Returns the digest. Of many processes the first one writes."""
-    if rank():
-        return ""
-    tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
+    """One file, whole or not at all."""
     with beside(path) as draft:
-        save_file(tensors, draft, {**metadata, "digest": NO_DIGEST})
-        digest = digest_of(draft, NO_DIGEST)
-        with open(draft, "r+b") as file:
-            file.seek(header_of(draft).index(NO_DIGEST.encode()))
-            file.write(digest.encode())
-    return digest
+        draft.write_bytes(data)
 
 
-def header_of(path: Path) -> bytes:
-    """The bytes before the tensors' own: the header's length, 8 bytes, and the header, JSON."""
-    with open(path, "rb") as file:
-        length = file.read(8)
-        return length + file.read(min(int.from_bytes(length, "little"), path.stat().st_size))
+def write_tensors(path: Path, tensors: Params, **metadata: str) -> None:
+    """One safetensors file, whole or not at all."""
+    with beside(path) as draft:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, draft, metadata or None)
+        os.chmod(draft, 0o666 & ~UMASK)  # safetensors lets nobody else read
 
 
-def digest_of(path: Path, written: str) -> str:
-    """SHA-256 of the file with the digest `written` in its header counted as zeros."""
-    header = header_of(path)
-    found = hashlib.sha256(header.replace(written.encode(), NO_DIGEST.encode(), 1))
-    with open(path, "rb") as file:
-        file.seek(len(header))
-        while piece := file.read(PIECE):
-            found.update(piece)
-    return found.hexdigest()
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 
-@contextmanager
-def open_tensors(path: Path) -> Iterator[tuple[safe_open, dict[str, str]]]:
-    """The file, whose tensors can be taken one at a time, and its metadata. Raises CheckpointError if it is
-    missing, unreadable, or not what was written; a file without digest is somebody else's and passes."""
+def read_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and tensors of a safetensors file, one at a time, by name. Raises CheckpointError."""
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            digest = metadata.get("digest", "")
-            if digest and digest_of(path, digest) != digest:
-                raise CheckpointError(
-                    f"{path} is damaged: not the bytes that were written; restore it from a copy"
-                )
-            yield file, metadata
+            for name in sorted(file.keys()):
+                yield name, file.get_tensor(name)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read, it may be cut off: {error}") from None
 
 
-def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in tensors.items()}
-
-
-def check_shapes(
-    path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
-) -> None:
+def check_shapes(where: Path, found: Params, expected: Params) -> None:
     """Raises CheckpointError that names the first tensor which is missing, too much, or of another shape."""
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
-            raise CheckpointError(f"{path}: tensor {name} is missing")
+            raise CheckpointError(f"{where}: tensor {name} is missing")
         if name not in expected:
-            raise CheckpointError(f"{path}: tensor {name} is not part of this model or run")
-        if found[name] != expected[name]:
-            raise CheckpointError(f"{path}: tensor {name} has shape {found[name]}, not {expected[name]}")
+            raise CheckpointError(f"{where}: tensor {name} is not part of this model or run")
+        if found[name].shape != expected[name].shape:
+            shapes = f"{tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
+            raise CheckpointError(f"{where}: tensor {name} has shape {shapes}")
 
 
-def sharded(tensors: Params) -> Iterator[Params]:
-    """The tensors in their order, as many at a time as a file of SHARD bytes holds."""
-    shard, size = {}, 0
-    for name, value in tensors.items():
-        nbytes = value.numel() * value.element_size()
-        if shard and size + nbytes > SHARD:
-            yield shard
-            shard, size = {}, 0
-        shard[name], size = value, size + nbytes
-    yield shard
+# --- Folders ------------------------------------------------------------------------------------------------
 
 
-def state_of(players: dict[str, Params], optimizers: dict[str, torch.optim.Optimizer]) -> Params:
-    """All tensors of a run under flat names: "theta/<name>", "theta/<name>/exp_avg", ... Only what has an
-    optimizer has moments."""
-    tensors = {}
-    for player, params in players.items():
-        state = optimizers[player].state if player in optimizers else {}
-        for name, value in params.items():
-            tensors[f"{player}/{name}"] = value
-            tensors |= {f"{player}/{name}/{key}": moment for key, moment in state.get(value, {}).items()}
-    return tensors
+def save_folder(folder: Path, parts: Iterable[tuple[str, Params]], about: dict) -> None:
+    """Parts, each a file of tensors, and what they are about, JSON, as one folder: whole or not at all."""
+    with beside(folder) as draft:
+        draft.mkdir()
+        for name, tensors in parts:
+            write_tensors(draft / f"{name}.safetensors", tensors)
+        write(draft / "about.json", json.dumps(about, indent=2).encode())
+        sums = {file.name: sha256(file) for file in sorted(draft.iterdir())}
+        write(draft / MANIFEST, json.dumps(sums, indent=2).encode())
 
 
-def run_file(out: Path, step: int) -> Path:
-    """The head of the checkpoint after `step` updates."""
-    return out / f"{RUN}{step:06}.safetensors"
+def load_folder(folder: Path) -> tuple[dict, dict[str, Iterator[tuple[str, torch.Tensor]]]]:
+    """What a folder is about, and its parts, whose tensors come one at a time. Raises CheckpointError that
+    names the file if one is missing or not what was written."""
+    try:
+        sums = json.loads((folder / MANIFEST).read_bytes())
+        for name, digest in sums.items():
+            if sha256(folder / name) != digest:
+                raise CheckpointError(
+                    f"{folder / name} is damaged: not what was written; restore it from a copy"
+                )
+        parts = {
+            Path(name).stem: read_tensors(folder / name) for name in sums if name.endswith(".safetensors")
+        }
+        return json.loads((folder / "about.json").read_bytes()), parts
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{error.filename} does not exist") from None
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{folder / MANIFEST} cannot be read: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            found.update(piece)
+    return found.hexdigest()
+
+
+# --- A run's checkpoints ------------------------------------------------------------------------------------
+
+State = dict[str, Params]  # what a run has learnt, by name: the players, and what selection remembers
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW; its step count is the number of updates
+
+
+def save_run(out: Path, done: int, state: State, optimizers: dict, run: Runtime, before: int | None) -> None:
+    """What is needed to go on after `done` updates, as checkpoint-<done>/. Randomness needs nothing: it
+    follows from (seed, step). Of the older ones only that after `before` updates is kept. Every tensor is
+    whole in the files, however many processes share it; the first one writes."""
+
+    def parts() -> Iterator[tuple[str, Params]]:
+        for name, params in state.items():
+            yield name, run.full(params) if name in optimizers else params
+            for key in MOMENTS if name in optimizers else ():
+                moments = {k: optimizers[name].state[value][key] for k, value in params.items()}
+                yield f"{name}.{key}", run.full(moments)
+
+    if run.rank:
+        for _ in parts():
+            pass
+        return
+    save_folder(out / f"checkpoint-{done:06}", parts(), {"done": done})
+    for step, old in saved_runs(out).items():
+        if step not in (done, before):
+            shutil.rmtree(old)
 
 
 def saved_runs(out: Path) -> dict[int, Path]:
-    """Updates done -> the checkpoint's head, oldest first. A checkpoint without its head, which is written
-    last, was never finished."""
-    heads = {path.name.removeprefix(RUN).removesuffix(".safetensors"): path for path in out.glob(f"{RUN}*")}
-    return dict(sorted((int(step), path) for step, path in heads.items() if step.isdecimal()))
+    """Updates done -> the checkpoint's folder, newest first."""
+    folders = {path.name.removeprefix("checkpoint-"): path for path in out.glob("checkpoint-*")}
+    return dict(
+        sorted(((int(step), path) for step, path in folders.items() if step.isdecimal()), reverse=True)
+    )
 
 
-def save_run(
-    out: Path, step: int, config: Config, players: dict, optimizers: dict, before: int | None = None
-) -> None:
-    """What is needed to go on after `step` updates, as checkpoint-<step>.safetensors in the folder `out`.
-    Randomness needs nothing: it follows from (seed, step). What does not fit one file stands in parts, which
-    the head lists with their digests. Of the older checkpoints only the one after `before` updates is kept.
-    Each tensor is whole in the file, however many processes share it."""
-    head, *others = sharded(state_of(players, optimizers))
-    path, parts = run_file(out, step), {}
-    for number, shard in enumerate(others, 1):
-        part = path.with_suffix(f".part{number:04}.safetensors")
-        parts[part.name] = write_tensors(part, gathered(shard))
-    settings = {"step": str(step), "config": to_json(config), "parts": json.dumps(parts)}
-    write_tensors(path, gathered(head), **settings)
-    if rank() == 0:
-        keep = tuple(run_file(out, kept).stem + "." for kept in (step, before) if kept is not None)
-        for old in out.glob(f"{RUN}*.safetensors"):
-            if not old.name.startswith(keep):
-                old.unlink()
-
-
-def load_latest(out: Path, players: dict, optimizers: dict) -> int | None:
-    """Fills players and optimizers, made as for a new run, from the newest checkpoint that is whole; returns
-    the number of updates done, None if nothing was ever saved. One that is torn or damaged is named on
-    standard error, and the one before it is taken. Many processes take the same: the first one's newest that
-    all can read. Raises CheckpointError if none can be used."""
-    faults, steps = [], first_says(list(saved_runs(out))[::-1])
-    for step in steps:
-        path, fault = run_file(out, step), ""
+def load_latest(out: Path, state: State, optimizers: dict, run: Runtime) -> int | None:
+    """Fills state and optimizers, made as for a new run, from the newest checkpoint that is whole; returns
+    the number of updates done, None if nothing was ever saved. One that is damaged is named on standard
+    error, and the one before it is taken. Raises CheckpointError if none can be used."""
+    faults = []
+    for step, folder in saved_runs(out).items():
         try:
-            load_run(path, players, optimizers)
+            fault, _ = "", load_run(folder, state, optimizers, run)
         except CheckpointError as error:
             fault = str(error)
-        if anyone(bool(fault)):
-            faults.append(fault or f"{path}: another process cannot use it")
+        if run.total(torch.tensor(float(bool(fault)))):  # all processes take the same
+            faults.append(fault or f"{folder}: another process cannot use it")
             continue
         if faults:
-            print(f"WARNING: {'; '.join(faults)}\nWARNING: going back to {path}", file=sys.stderr)
+            print(f"WARNING: {'; '.join(faults)}\nWARNING: going back to {folder}", file=sys.stderr)
         return step
     if faults:
         raise CheckpointError("no checkpoint can be used: " + "; ".join(faults))
     return None
 
 
-def load_run(path: Path, players: dict, optimizers: dict) -> int:
-    """Fills players and optimizers in place from one checkpoint; returns the number of updates done. Raises
-    CheckpointError and then leaves them as they were."""
-    with ExitStack() as files:
-        tensors, metadata = files.enter_context(open_tensors(path))
-        if not {"digest", "step", "parts"} <= metadata.keys():
-            raise CheckpointError(f"{path} is no checkpoint of a run, or its header is damaged")
-        step, of = int(metadata["step"]), dict.fromkeys(tensors.keys(), tensors)  # tensor -> its file
-        for name, digest in json.loads(metadata["parts"]).items():
-            tensors, about = files.enter_context(open_tensors(path.with_name(name)))
-            if about.get("digest") != digest:
-                raise CheckpointError(
-                    f"{path.with_name(name)} is not the part that {path.name} was saved with"
-                )
-            of |= dict.fromkeys(tensors.keys(), tensors)
-        expected = {}
-        for player, params in players.items():
-            for name, value in params.items():
-                expected[f"{player}/{name}"] = tuple(value.shape)
-                if step and player in optimizers:
-                    shapes = ((), tuple(value.shape), tuple(value.shape))
-                    expected |= {f"{player}/{name}/{key}": s for key, s in zip(MOMENTS, shapes, strict=True)}
-        check_shapes(path, {name: tuple(of[name].get_slice(name).get_shape()) for name in of}, expected)
-        read = lambda name, like: placed(of[name].get_tensor(name), like)
-        for player, params in players.items():
-            for name, value in params.items():
-                value.copy_(read(f"{player}/{name}", value))
-                if step and player in optimizers:
-                    state = {key: read(f"{player}/{name}/{key}", value) for key in MOMENTS}
-                    optimizers[player].state[value] = state
-    return step
-
-
-def placed(tensor: Tensor, like: Tensor) -> Tensor:
-    """A copy of the tensor where `like` is; the slice of it, where each process keeps one. Numbers are no
-    one's slice."""
-    tensor = tensor.to(like.device, copy=True)
-    return spread(tensor) if isinstance(like, DTensor) and tensor.dim() else tensor
+def load_run(folder: Path, state: State, optimizers: dict, run: Runtime) -> None:
+    """Fills state and optimizers in place from one checkpoint. Raises CheckpointError."""
+    about, parts = load_folder(folder)
+    for name, params in state.items():
+        found = {key: dict(parts.get(key, ())) for key in (name, *(f"{name}.{moment}" for moment in MOMENTS))}
+        if name in optimizers:
+            found = {key: run.keep(tensors) for key, tensors in found.items()}
+        for key, tensors in found.items():
+            if key == name or name in optimizers:
+                check_shapes(folder / f"{key}.safetensors", tensors, params)
+        for k, value in params.items():
+            value.copy_(found[name][k])
+            if name in optimizers:
+                moments = {key: found[f"{name}.{key}"][k].to(value.device) for key in MOMENTS}
+                optimizers[name].state[value] = {"step": torch.tensor(float(about["done"])), **moments}

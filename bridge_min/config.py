@@ -1,81 +1,73 @@
-"""Every setting of a run, with its unit, and the one source of randomness.
+"""Every setting of a run, with its range and unit at its own line, and the one source of randomness.
 
 A config file is a Python file that sets some of the names below; `--key=value` goes over it,
-`--model.key=value` for the network. An unknown key or a value of the wrong type is an error that names the
-nearest key.
+`--model.key=value` for the network. Read on in model.py.
 """
 
+import ast
 import dataclasses
 import difflib
 import hashlib
 import json
 import math
 import runpy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-FAMILIES = ("llama", "qwen2", "qwen3", "gpt2")
+Count = Annotated[int, (1, math.inf)]
+Index = Annotated[int, (0, math.inf)]
+Share = Annotated[float, (0, 1)]
+Above0 = Annotated[float, (math.ulp(0.0), math.inf)]
+NotNegative = Annotated[float, (0, math.inf)]
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names it and says what to do."""
+
+
+def require(condition: object, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The network. Every field but `family` means what it means in a Hugging Face `config.json`."""
 
-    family: str = "llama"  # llama, qwen2, qwen3, gpt2: their norms, biases, positions, tensor names
-    vocab_size: int = 258  # tokens
-    hidden_size: int = 64  # channels of the residual stream
-    intermediate_size: int = 192  # channels inside the feed-forward block
-    num_hidden_layers: int = 3  # blocks
-    num_attention_heads: int = 4  # query heads
-    num_key_value_heads: int = 2  # key/value heads, each shared by several query heads
-    max_position_embeddings: int = 256  # longest sequence, tokens
-    rope_theta: float = 10000.0  # base of the rotary wavelengths
-    rms_norm_eps: float = 1e-6  # added to the mean square before the root
+    family: Literal["llama", "qwen2", "qwen3", "gpt2"] = "llama"  # its norms, biases and positions
+    vocab_size: Count = 258  # tokens
+    hidden_size: Count = 64  # channels of the residual stream
+    intermediate_size: Count = 192  # channels inside the feed-forward block
+    num_hidden_layers: Count = 3  # blocks
+    num_attention_heads: Count = 4  # query heads
+    num_key_value_heads: Count = 2  # key/value heads, each shared by several query heads
+    max_position_embeddings: Count = 256  # longest sequence, tokens
+    rope_theta: Above0 = 10000.0  # base of the rotary wavelengths
+    rms_norm_eps: Above0 = 1e-6  # added to the mean square before the root
     rope_scaling: tuple[float, ...] = ()  # of Llama 3: factor, low and high frequency factor, tokens before
     attention_bias: bool = False  # llama, qwen3: biases in attention's four projections
-    head_dim: int = 0  # channels of a head; 0: hidden_size / num_attention_heads
+    head_dim: Index = 0  # channels of a head; 0: hidden_size / num_attention_heads
     tie_word_embeddings: bool = True  # the head is the embedding, transposed
 
     def __post_init__(self):
+        check_fields(self, "model.")
+        heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
         require(
-            self.family in FAMILIES, f"model.family = {self.family!r} is not one of {', '.join(FAMILIES)}"
+            len(self.rope_scaling) in (0, 4), f"model.rope_scaling = {self.rope_scaling} must be 4 numbers"
         )
-        for name, value in dataclasses.asdict(self).items():
-            if type(value) in (int, float):
-                require(value > 0 or name == "head_dim", f"model.{name} = {value} must be above 0")
-        require(
-            len(self.rope_scaling) in (0, 4), f"model.rope_scaling = {self.rope_scaling} must be four numbers"
-        )
-        size, heads, kv_heads = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
-        require(
-            self.head_dim % 2 == 0, f"model.head_dim = {self.head_dim} must be even: channels turn in pairs"
-        )
-        require(
-            self.head_dim > 0 or size % (2 * heads) == 0,
-            f"model.hidden_size = {size} must be a multiple of 2 x num_attention_heads = {2 * heads}: "
-            "heads share the channels, and rotary positions turn them in pairs",
-        )
-        require(
-            heads % kv_heads == 0,
-            f"model.num_attention_heads = {heads} must be a multiple of num_key_value_heads = {kv_heads}",
-        )
+        require(heads % kv_heads == 0, f"model.num_attention_heads = {heads} is no multiple of {kv_heads}")
+        shared = self.head_dim > 0 or self.hidden_size % heads == 0
+        even = f"hidden_size = {self.hidden_size}, heads = {heads}, head_dim = {self.head_dim}"
+        require(shared and self.hd % 2 == 0, f"model.{even}: a head needs an even number of channels")
 
     @property
     def hd(self) -> int:
         """Channels of one head."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
-
-    @property
-    def qkv_bias(self) -> bool:
-        return self.attention_bias or self.family in ("gpt2", "qwen2")
-
-    @property
-    def o_bias(self) -> bool:
-        return self.attention_bias or self.family == "gpt2"
 
 
 @dataclass(frozen=True)
@@ -85,244 +77,168 @@ class Config:
     # The run
     out: str = "out/run"  # folder for checkpoints, metrics and the final model
     seed: int = 0  # everything random follows from it
-    threads: int = 2  # CPU threads; on small matrices one is often as fast
-    log_every: int = 5  # steps between lines of the log
-    eval_every: int = 25  # steps between validations
-    save_every: int = 25  # steps between checkpoints
-    # Memory and precision; all but dtype and master change results by rounding only
-    micro_batch: int = 64  # most rows of one forward pass
-    sample_rows: int = 512  # responses sampled at once: bounds the keys and values kept
-    logit_tokens: int = 16384  # tokens whose logits exist at once
-    recompute: bool = False  # activation checkpointing: the backward pass computes each block again
-    device: str = "cpu"  # cpu, or cuda: where the network computes
-    offload: bool = False  # theta, theta_hat, w and their moments stay in CPU memory
-    dtype: str = "float32"  # the network computes in float32 or bfloat16 (tests: float64)
-    master: str = "float32"  # the players are kept in float32, or bfloat16, which loses what is small
-    # The world (tasks.py)
-    task: str = "arith"  # arith, logic, or jsonl: files of problems
+    threads: Count = 2  # CPU threads; on small matrices one is often as fast
+    log_every: Count = 5  # steps between lines of the log
+    eval_every: Count = 25  # steps between validations, each with a checkpoint
+    # Memory and precision (scale/); all but dtype change results by rounding only
+    micro_batch: Count = 64  # most rows of one forward pass
+    sample_rows: Count = 512  # responses sampled at once: bounds the keys and values kept
+    recompute: bool = False  # the backward pass computes blocks and logits again instead of keeping them
+    device: Literal["cpu", "cuda"] = "cpu"  # where everything is kept and computed
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"  # what the network computes in
+    # The world (tasks.py), or files of problems (real/jsonl.py)
+    task: str = "arith"  # a world by its name in train.py, or jsonl
     data: str = "data"  # jsonl: folder of the files
     train_file: str = ""  # jsonl: JSON lines; the validation problems are taken from it
     test_files: tuple[str, ...] = ()  # jsonl: JSON lines, one test suite each
-    prompt: str = "{problem}"  # how a problem is put to the model, special tokens and examples included
+    prompt: str = (
+        "{problem}"  # jsonl: how a problem is put to the model, special tokens and examples included
+    )
     end: tuple[str, ...] = ()  # tokens that end a response, the first a demonstration; none: the base's
-    chain: tuple[int, ...] = (3, 6)  # arith: fewest and most steps of a problem
-    hard_chain: tuple[int, ...] = (7, 8)  # arith: the same for the harder test problems
-    products: float = 0.5  # arith: share of the problems with a product, 0..1
-    largest: int = 9  # arith: largest first number and partial sum
-    train_problems: int = 4000  # problems; where prompts > demos_per_step, the others come from those without
-    val_problems: int = 200  # problems
-    test_problems: int = 200  # problems of each test suite
-    demos: int = 300  # training problems that have a demonstration
-    wrong_demos: float = 0.2  # share of the demonstrations with a false step, 0..1
-    far_demos: float = 0.3  # share in a style far from the base, 0..1; the rest is right
-    # The base model: a checkpoint (pretrained.py), or a toy made by the run (pretrain.py)
+    train_problems: Count = 4000  # problems
+    val_problems: Count = 200  # problems
+    test_problems: Count = 200  # problems of each test suite
+    demos: Count = 300  # training problems that have a demonstration
+    wrong_demos: Share = 0.2  # share of a world's demonstrations with a false step
+    far_demos: Share = 0.3  # share in a style far from the base; the rest is right
+    # The base model: a checkpoint (real/), or a toy made by the run (base.py)
     base: str = ""  # folder in Hugging Face format; none: pretrain a toy
-    model: ModelConfig = field(default_factory=ModelConfig)  # the network: --model.hidden_size=96 and so on
-    base_steps: int = 1000  # most steps of pretraining
-    base_target: float = 0.4  # it ends when this share of sampled validation responses is right, 0..1
-    base_batch: int = 256  # documents per step
-    base_lr: float = 3e-3  # peak step size
-    worked_share: float = 0.16  # share of the documents that are worked solutions, 0..1
-    direct_share: float = 0.36  # share that answers a long sum at once, 0..1; the rest is single steps
-    # The method (bridge.py, baselines.py)
-    method: str = "bridge"  # bridge, or a rival by its name in baselines.py
-    meta: str = "first_order"  # teacher's gradient: first_order, unrolled, or no_shadow (the joint one)
-    select: str = "none"  # what is supervised, gain.py: none (all), reward, token, demo; bridge and mix only
-    lam: float = 0.7  # lambda, weight of RL against SFT, 0..1; bridge and mix
-    cold_start: float = 0.3  # share of the steps that are SFT before RL, 0..1; two_stage only
-    shadow_reset: int = 0  # steps between theta_hat := theta; 0 never resets it
-    reward_flip: float = 0.0  # chance that a training reward is flipped, 0..1; evaluation never is
-    eta: float = 0.1  # size of the inner gradient step, unrolled only
-    adapter: str = ""  # PEFT folder that w begins from: its ranks and matrices then count; none: B = 0
-    lora_rank: int = 8  # rank of w
-    lora_scale: float = 2.0  # factor before B A
+    model: ModelConfig = field(default_factory=ModelConfig)  # the toy: --model.hidden_size=96 and so on
+    base_steps: Count = 1000  # most steps of pretraining
+    base_target: Share = 0.4  # it ends when this share of sampled validation responses is right
+    base_batch: Count = 256  # documents per step
+    base_lr: Above0 = 3e-3  # peak step size
+    # The method (bridge.py)
+    method: str = "bridge"  # its name in bridge.py or study/rivals.py
+    meta: Literal["first_order", "unrolled", "no_shadow"] = "first_order"  # bridge: the teacher's gradient
+    select: Literal["none", "reward", "token", "demo"] = "none"  # ours (study/gain.py): what is supervised
+    lam: Share = 0.7  # lambda, weight of RL against SFT; bridge and mix
+    cold_start: Share = 0.3  # two_stage: share of the steps that are SFT, before RL
+    reward_flip: Share = 0.0  # chance that a training reward is flipped; evaluation never is
+    eta: NotNegative = 0.1  # unrolled: size of the inner gradient step
+    lora_rank: Count = 8  # rank of w
+    lora_scale: NotNegative = 2.0  # factor before B A
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")  # matrices that w touches, by name
     # Rollouts and losses (rollout.py, losses.py)
-    prompts: int = 16  # prompts per step
-    group: int = 8  # responses per prompt, G
-    max_new: int = 64  # longest response, tokens
-    temperature: float = 1.0  # of sampling in training and for pass@k
-    demos_per_step: int = 16  # demonstrations per step; the first prompts are theirs
-    clip_low: float = 0.2  # epsilon_low of the importance ratio
-    clip_high: float = 0.2  # epsilon_high; above clip_low it is "clip-higher"
+    prompts: Count = 16  # prompts per step
+    group: Count = 8  # responses per prompt, G
+    max_new: Count = 64  # longest response, tokens
+    temperature: Above0 = 1.0  # of sampling in training and for pass@k
+    demos_per_step: Count = 16  # demonstrations per step; the first prompts are theirs
+    clip_low: Share = 0.2  # epsilon_low of the importance ratio
+    clip_high: NotNegative = 0.2  # epsilon_high; above clip_low it is "clip-higher"
     scale_by_std: bool = True  # divide advantages by the group's standard deviation
-    normaliser: str = "token"  # the loss averages over the batch's tokens, or per sequence
-    kl: float = 0.0  # weight of the KL to the frozen base; 0 leaves it out
+    normaliser: Literal["token", "sequence"] = "token"  # a loss averages over all tokens, or per sequence
+    kl: NotNegative = 0.0  # weight of the KL to the frozen base
     # The optimizer
-    steps: int = 100  # updates
-    lr: float = 1e-3  # alpha, peak step size of theta and theta_hat (AdamW)
-    lr_lora: float = 1e-3  # beta, peak step size of w (AdamW)
-    warmup: int = 5  # steps of linear warm-up; then cosine decay to a tenth
-    weight_decay: float = 0.0  # of AdamW
-    max_grad_norm: float = 1.0  # each player's gradient is clipped to this norm
+    steps: Count = 100  # updates
+    lr: Above0 = 1e-3  # alpha, peak step size of theta and theta_hat (AdamW)
+    lr_lora: Above0 = 1e-3  # beta, peak step size of w (AdamW)
+    warmup: Index = 5  # steps of linear warm-up; then cosine decay to a tenth
+    max_grad_norm: Above0 = 1.0  # each player's gradient is clipped to this norm
     # The final table
-    table: str = "all"  # its rows: all (base, shadow, trained), trained, or none, where no test is looked at
-    samples: int = 8  # responses per test problem for pass@k
-
-    @property
-    def home(self) -> str:
-        """The device where the players and their optimizers live."""
-        return "cpu" if self.offload else self.device
+    table: Literal["all", "trained", "none"] = "all"  # all: base, shadow, trained; none: no test is looked at
+    samples: Count = 8  # responses per test problem for pass@k
 
     def __post_init__(self):
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            require(value in choices, f"{name} = {value!r} is not one of {', '.join(choices)}")
-        for name in COUNTS:
-            require(getattr(self, name) > 0, f"{name} = {getattr(self, name)} must be at least 1")
-        for name in SHARES:
-            require(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} must lie in 0..1")
-        for name in POSITIVE:
-            require(
-                0 < getattr(self, name) < math.inf,
-                f"{name} = {getattr(self, name)} must be above 0, and finite",
-            )
-        for name in NOT_NEGATIVE:
-            require(
-                0 <= getattr(self, name) < math.inf, f"{name} = {getattr(self, name)} must not be negative"
-            )
-        for name, limit in AT_MOST:
-            value, most = getattr(self, name), getattr(self, limit)
-            require(value <= most, f"{name} = {value} is more than {limit} = {most}")
-        require(
-            self.largest > 1 or not self.products, "largest = 1 leaves no room for products: take 2 or more"
-        )
-        for a, b in (("worked_share", "direct_share"), ("wrong_demos", "far_demos")):
-            shares = getattr(self, a) + getattr(self, b)
-            require(shares <= 1, f"{a} + {b} = {shares} must be at most 1")
+        check_fields(self)
+        for a, b in AT_MOST:
+            x, y = getattr(self, a), getattr(self, b)
+            require(x <= y, f"{a} = {x} is more than {b} = {y}")
         free, others = self.prompts - self.demos_per_step, self.train_problems - self.demos
-        require(
-            free <= others, f"{free} prompts without demonstration per step, but only {others} such problems"
-        )
-        for name in ("chain", "hard_chain"):
-            value = getattr(self, name)
-            require(
-                len(value) == 2 and 2 <= value[0] <= value[1],
-                f"{name} = {value} must be two numbers, the fewest (at least 2) and the most",
-            )
+        require(free <= others, f"{free} prompts a step without demonstration, but only {others} problems")
+        require(self.wrong_demos + self.far_demos <= 1, "wrong_demos + far_demos must be at most 1")
         require(
             self.group > 1 or self.method == "sft", "group = 1 has no one to compare with: take at least 2"
         )
         require(
-            self.select == "none" or self.method in ("bridge", "mix"),
-            f"select = {self.select!r} goes with method = bridge or mix, not {self.method}",
+            not self.base or self.model == ModelConfig(), "model.* is for toys: base has its own config.json"
         )
-        require(
-            not (self.recompute and self.meta == "unrolled"),
-            "recompute cannot go with meta = 'unrolled', which differentiates twice: set recompute = False",
-        )
-        require(
-            not self.base or self.model == ModelConfig(),
-            f"model.* is for the toys; the network of base = {self.base!r} is what its config.json says",
-        )
-        require(not self.adapter or self.lora_scale > 0, "adapter needs a lora_scale above 0")
-        require(not self.adapter or self.method == "bridge", "adapter goes with method = bridge: it is its w")
-        require(bool(self.out.strip()), "out must name a folder")
-        require(bool(self.lora_targets), "lora_targets must name at least one matrix")
+        require(self.out.strip() and self.lora_targets, "out and lora_targets must not be empty")
 
 
-CHOICES = {
-    "task": ("arith", "logic", "jsonl"),
-    "device": ("cpu", "cuda"),
-    "dtype": ("float32", "bfloat16", "float64"),
-    "master": ("float32", "bfloat16", "float64"),
-    "method": (
-        *("bridge", "mix", "sft", "grpo", "two_stage", "alternate"),
-        *("chord_mu", "chord_phi", "luffy", "srft", "hpt"),
-    ),
-    "meta": ("first_order", "unrolled", "no_shadow"),
-    "select": ("none", "demo", "token", "reward"),
-    "normaliser": ("token", "sequence"),
-    "table": ("all", "trained", "none"),
+AT_MOST = (("demos", "train_problems"), ("demos_per_step", "demos"), ("demos_per_step", "prompts"))
+ANY_TIME = (  # keys that change no weight, or by rounding only: a run may go on with others
+    *("out", "log_every", "eval_every", "samples", "table", "threads"),
+    *("micro_batch", "sample_rows", "recompute", "device"),
+)
+KNOWN_ELSEWHERE = {  # words of the field that are other keys here
+    **{"learning_rate": "lr and lr_lora", "batch_size": "prompts and group", "epochs": "steps"},
+    **{"lambda": "lam", "beta": "lr_lora, or kl", "num_generations": "group", "rank": "lora_rank"},
+    **{"max_new_tokens": "max_new", "weight_decay": "nothing: there is none", "model_name": "base"},
 }
-COUNTS = (
-    *("threads", "log_every", "eval_every", "save_every", "micro_batch", "train_problems", "val_problems"),
-    *("test_problems", "demos", "base_steps", "base_batch", "lora_rank", "prompts", "group", "max_new"),
-    *("demos_per_step", "steps", "samples", "largest", "sample_rows", "logit_tokens"),
-)
-SHARES = (
-    *("lam", "base_target", "wrong_demos", "far_demos", "worked_share", "direct_share", "products"),
-    *("clip_low", "cold_start", "reward_flip"),
-)
-POSITIVE = ("temperature", "lr", "lr_lora", "base_lr", "max_grad_norm")
-NOT_NEGATIVE = ("clip_high", "kl", "warmup", "eta", "weight_decay", "lora_scale", "shadow_reset")
-AT_MOST = (
-    *(("prompts", "train_problems"), ("demos", "train_problems"), ("demos_per_step", "demos")),
-    ("demos_per_step", "prompts"),
-)
 
 
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message names it."""
-
-
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
+def check_fields(config: Any, prefix: str = "") -> None:
+    """The one loop over ranges and choices. Raises ConfigError that names the key."""
+    for name, kind in get_type_hints(type(config), include_extras=True).items():
+        value = getattr(config, name)
+        if get_origin(kind) is Literal:
+            choices = ", ".join(get_args(kind))
+            require(value in get_args(kind), f"{prefix}{name} = {value!r} is not one of {choices}")
+        if get_origin(kind) is Annotated:
+            low, high = get_args(kind)[1]
+            bounds = "must be above 0" if 0 < low < 1 else f"must be {low} or more"
+            bounds = f"must lie in {low}..{high}" if high < math.inf else bounds
+            require(low <= value <= high and math.isfinite(value), f"{prefix}{name} = {value} {bounds}")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Config from a Python file, or from a run's JSON, and `--key=value` strings over it. Raises
     ConfigError."""
+    path = Path(path)
+    require(not path.is_dir(), f"{path} is a folder, not a config file; a run's settings are its run.json")
     try:
-        if Path(path).suffix == ".json":
-            given = json.loads(Path(path).read_text())
-        else:
-            names = runpy.run_path(str(path))
-            given = {key: value for key, value in names.items() if not key.startswith("_")}
+        given = json.loads(path.read_text()) if path.suffix == ".json" else runpy.run_path(str(path))
+        given = {key: value for key, value in given.items() if not key.startswith("_")}
     except OSError as error:
         raise ConfigError(f"config file {path}: {error.strerror}") from None
     except Exception as error:  # whatever a config file may do wrong
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ConfigError(f"config file {path}{line}: {type(error).__name__}: {error}") from None
-    require(isinstance(given, dict), f"config file {path} does not hold settings")
     for argument in overrides:
         key, equals, text = argument.removeprefix("--").partition("=")
-        require(argument.startswith("--") and bool(equals), f"{argument!r} is not of the form --key=value")
-        inner, _, rest = key.partition(".")
-        if rest:
-            require(
-                isinstance(given.get(inner, {}), dict), f"{inner} = {given.get(inner)!r} has no key {rest!r}"
-            )
-            given[inner] = {**given.get(inner, {}), rest: text}
+        require(argument.startswith("--") and equals, f"{argument!r} is not of the form --key=value")
+        outer, _, inner = key.partition(".")
+        if inner:
+            require(isinstance(given.get(outer, {}), dict), f"{outer} has no key {inner!r}")
+            given[outer] = {**given.get(outer, {}), inner: text}
         else:
             given[key] = text
     return make(Config, given)
 
 
-def make(kind: type, given: dict[str, Any], prefix: str = "") -> Any:
-    """The dataclass `kind` from a dictionary of values or of their texts. Raises ConfigError for a wrong key
-    or type."""
-    fields = {f.name: f.type for f in dataclasses.fields(kind)}
+def make(kind: type, given: Mapping[str, Any], prefix: str = "") -> Any:
+    """The dataclass `kind` from values or their texts. Raises ConfigError for a wrong key or type."""
+    types = get_type_hints(kind)
     for key in given:
-        near = max(fields, key=lambda name: difflib.SequenceMatcher(None, name, key).ratio())
-        require(key in fields, f"unknown key {prefix + key!r}: did you mean {prefix}{near}?")
-    return kind(**{key: convert(prefix + key, value, fields[key]) for key, value in given.items()})
+        near = difflib.get_close_matches(key, types, 1, cutoff=0.75)
+        hint = KNOWN_ELSEWHERE.get(key) or (prefix + near[0] if near else "")
+        hint = f": did you mean {hint}?" if hint else "; bridge_min/config.py lists them all"
+        require(key in types, f"unknown key {prefix + key!r}{hint}")
+    return kind(**{key: convert(prefix + key, value, types[key]) for key, value in given.items()})
 
 
 def convert(key: str, value: Any, kind: Any) -> Any:
     """The value as the field's type; texts from the command line are read, nothing else is bent."""
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return make(kind, value, key + ".")
-    if get_origin(kind) is tuple:
-        parts = ([] if not value else value.split(",")) if isinstance(value, str) else value
-        require(isinstance(parts, list | tuple), f"{key} = {value!r} must be a list")
-        return tuple(convert(key, part, get_args(kind)[0]) for part in parts)
-    if isinstance(value, str) and kind in (int, float, bool):
-        try:
+    if get_origin(kind) is Literal:
+        kind = str
+    try:
+        if get_origin(kind) is tuple:
+            if isinstance(value, str):  # q_proj,v_proj or, as in a config file, ("q_proj", "v_proj")
+                written = value.startswith(("(", "["))
+                value = ast.literal_eval(value) if written else [part for part in value.split(",") if part]
+            require(isinstance(value, list | tuple), f"{key} = {value!r} must be a list")
+            return tuple(convert(key, part, get_args(kind)[0]) for part in value)
+        if isinstance(value, str) and kind in (int, float, bool):
             value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-        except (KeyError, ValueError):
-            raise ConfigError(f"{key} = {value!r} must be {kind.__name__}") from None
-    if kind is float and type(value) is int:
-        value = float(value)
-    require(type(value) is kind, f"{key} = {value!r} must be {kind.__name__}")
+    except (KeyError, ValueError, SyntaxError):
+        raise ConfigError(f"{key} = {value!r} must be {getattr(kind, '__name__', kind)}") from None
+    value = float(value) if kind is float and type(value) is int else value
+    require(type(value) is kind, f"{key} = {value!r} must be {getattr(kind, '__name__', kind)}")
     return value
-
-
-ANY_TIME = (  # keys that change no weight, or by rounding only
-    *("out", "log_every", "eval_every", "save_every", "samples", "table", "threads"),
-    *("micro_batch", "sample_rows", "logit_tokens", "recompute", "device", "offload"),
-)
 
 
 def differences(config: Config, saved: Config) -> list[str]:

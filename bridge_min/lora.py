@@ -1,18 +1,16 @@
 """The teacher's weights w: a handwritten LoRA (2106.09685), and the only place where w meets theta.
 
 w holds, for every targeted matrix W (out, in) of theta, A (rank, in) and B (out, rank). The policy that acts
-has the weights W + scale * B A. A merged forward needs no change to the model, makes the reference (w =
-None), the shadow and the exported checkpoint the same code, and costs two small products more. Read on in
-rollout.py and losses.py.
+has the weights W + scale * B A. A merged forward needs no change to the model, makes the reference (no w),
+the shadow and the exported checkpoint the same code, and costs two small products more. Read on in losses.py.
 """
 
 from collections.abc import Sequence
 
 import torch
 
-from .config import ConfigError
+from .config import require
 from .model import Params
-from .sharding import everywhere, whole
 
 
 def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch.Generator) -> Params:
@@ -24,12 +22,12 @@ def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch
     w: Params = {}
     matrices = [name.removesuffix(".weight") for name, W in theta.items() if W.dim() == 2]
     matrices = [name for name in matrices if "embed" not in name]  # tables, which PEFT has in another form
+    ends = sorted({name.split(".")[-1] for name in matrices})
     for target in targets:
-        chosen = [name for name in matrices if name.split(".")[-1] == target]
-        if not chosen:
-            ends = sorted({name.split(".")[-1] for name in matrices})
-            raise ConfigError(f"lora_targets: {target!r} names no matrix; there are {', '.join(ends)}")
-        for name in chosen:
+        require(target in ends, f"lora_targets: {target!r} names no matrix; there are {', '.join(ends)}")
+        for name in matrices:
+            if name.split(".")[-1] != target:
+                continue
             W = theta[name + ".weight"]
             bound = W.shape[1] ** -0.5
             A = torch.empty(rank, W.shape[1]).uniform_(-bound, bound, generator=generator)
@@ -38,21 +36,11 @@ def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch
     return w
 
 
-def merge(
-    theta: Params,
-    w: Params | None,
-    scale: float,
-    dtype: torch.dtype | None = None,
-    device: str | None = None,
-) -> Params:
-    """The weights that act: W + scale * B A where w has a pair, W elsewhere; in the precision and on the
-    device where the network computes, if that is not where theta is kept, and in full where each process
-    keeps a slice."""
-    merged, w = {}, w or {}
-    for name, W in theta.items():  # in this order, so that many processes send and receive in the same
-        module = name.removesuffix(".weight")
-        if module + ".lora_A.weight" in w:
-            A, B = (w[f"{module}.lora_{X}.weight"] for X in "AB")
-            W = W + scale * (B @ everywhere(A))
-        merged[name] = whole(W, dtype, device)
+def merge(theta: Params, w: Params, scale: float) -> Params:
+    """The weights that act: W + scale * B A where w has a pair, W elsewhere."""
+    merged = dict(theta)
+    for name, A in w.items():
+        if name.endswith(".lora_A.weight"):
+            module, B = name.removesuffix(".lora_A.weight"), w[name.replace("lora_A", "lora_B")]
+            merged[f"{module}.weight"] = theta[f"{module}.weight"] + scale * (B @ A)
     return merged

@@ -5,8 +5,6 @@ threads = 1
 
 # The world: chains of 2 to 4 small sums, half of them with a product; of 300 demonstrations 90 are sound.
 task = "arith"
-chain = (2, 4)
-hard_chain = (5, 6)
 wrong_demos = 0.2
 far_demos = 0.5
 
@@ -16,8 +14,6 @@ base_steps = 700
 base_target = 1.0
 base_batch = 128
 base_lr = 5e-3
-worked_share = 0.55
-direct_share = 0.3
 
 # Post-training
 method = "bridge"

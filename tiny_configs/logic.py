@@ -21,8 +21,6 @@ base_steps = 600
 base_target = 0.35
 base_batch = 64
 base_lr = 5e-3
-worked_share = 0.5
-direct_share = 0.3
 
 # Post-training
 method = "bridge"
