@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -284,6 +285,15 @@ def open_runtime(config: Config, shape: ModelConfig) -> Runtime:
     return scaled_runtime(build(shape), config)
 
 
+def processes(config: Config) -> AbstractContextManager:
+    """Those that torchrun has started, working together."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return nullcontext()
+    from bridge_min.scale.processes import joined
+
+    return joined(config.device)
+
+
 def cli(arguments: Sequence[str]) -> None:
     flags = [argument for argument in arguments if argument in ("--resume", "--overwrite")]
     rest = [argument for argument in arguments if argument not in flags]
@@ -292,7 +302,8 @@ def cli(arguments: Sequence[str]) -> None:
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
         config = load_config(rest[0], rest[1:])
-        train(config, "--resume" in flags, "--overwrite" in flags)
+        with processes(config):
+            train(config, "--resume" in flags, "--overwrite" in flags)
     except (ValueError, FloatingPointError, ConnectionError) as error:  # Config-, Checkpoint-, TokenizerError
         sys.exit(f"error: {error}")
     except torch.OutOfMemoryError as error:

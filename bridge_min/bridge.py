@@ -121,6 +121,8 @@ def gradients(s: Step, objective: Objective, theta: Params, w: Params) -> tuple[
     for term in objective:
         rows, found = term.choose(W, G) if term.choose else (term.rows, {})
         add(stats, found)
+        if len(rows) == 0:  # nothing but zeros, under the names that other processes have
+            add(stats, term.value(torch.zeros_like(rows.weights), rows)[1])
         for part in rows.batches(s.config.micro_batch):
             value = lambda W, term=term, part=part: term.value(
                 s.run.logprobs(W, part, term.temperature), part
@@ -183,10 +185,12 @@ def unrolled(s: Step, players: Players) -> tuple[Players, Stats]:
     def value(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats]:
         W, J, stats = merge(theta, w, s.config.lora_scale), torch.zeros(()), {}
         for term in objective:
+            logp = torch.zeros_like(term.rows.weights)
             if len(term.rows):
-                part, found = term.value(s.run.logprobs(W, term.rows, term.temperature), term.rows)
-                J = J + term.coefficient * part
-                add(stats, found)
+                logp = s.run.logprobs(W, term.rows, term.temperature)
+            part, found = term.value(logp, term.rows)
+            J = J + term.coefficient * part
+            add(stats, found)
         return J, stats
 
     def after_one_step(w: Params) -> tuple[Tensor, tuple]:
@@ -205,10 +209,9 @@ def unrolled(s: Step, players: Players) -> tuple[Players, Stats]:
 
 def cooperation(stats: Stats, stats_hat: Stats) -> Stats:
     """What the log shows: the cooperative gain J_RL(theta, w) - J_RL(theta_hat, w) on the same rollouts, and
-    the shadow's importance ratio. Where no row is left, J_RL is 0."""
-    gain = stats.get("j_rl", torch.zeros(())) - stats_hat.get("j_rl", torch.zeros(()))
-    hat = {f"{name}_hat": stats_hat[name] for name in ("ratio", "weight") if name in stats_hat}
-    return {**stats, **hat, "gain": gain}
+    the shadow's importance ratio."""
+    hat = {f"{name}_hat": stats_hat[name] for name in ("ratio", "weight")}
+    return {**stats, **hat, "gain": stats["j_rl"] - stats_hat["j_rl"]}
 
 
 # --- The optimizer step -------------------------------------------------------------------------------------

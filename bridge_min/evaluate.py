@@ -1,4 +1,6 @@
-"""How good is a policy? Greedy accuracy and unbiased pass@k, with 95 % intervals. Read on in checkpoint.py."""
+"""How good is a policy? Greedy accuracy and unbiased pass@k, with 95 % intervals.
+
+Read on in checkpoint.py."""
 
 import math
 import sys

@@ -113,8 +113,8 @@ class RunLog:
     def step(
         self, done: int, stats: Stats, norms: Stats, seconds: dict[str, float], rows: Sequence[Rows | None]
     ) -> None:
-        """Update number `done` (from 1) is over. stats: this process's sums; norms: of each player's gradient;
-        rows: what was sampled and shown."""
+        """Update number `done` (from 1) is over. stats: this process's sums; norms: of the players'
+        gradients; rows: what was sampled and shown."""
         tokens = torch.stack([r.mask.sum() for r in rows if r is not None]).sum()
         names, sums = list(stats), [value.detach().double().cpu() for value in (*stats.values(), tokens)]
         *sums, tokens = self.total(torch.stack(sums)).tolist()
@@ -143,11 +143,10 @@ class RunLog:
 
 
 def means(sums: dict[str, float]) -> dict[str, float]:
-    """Ratios and the clipped share as means over the tokens that were computed; all else is a mean already."""
-    for name in ("ratio", "clipped", "ratio_hat"):
-        weight = sums.get("weight_hat" if name.endswith("_hat") else "weight", 0.0)
-        if name in sums and weight:
-            sums[name] /= weight
+    """Ratios and the clipped share become means over the tokens that were computed; all else is a mean."""
+    for name, weight in (("ratio", "weight"), ("clipped", "weight"), ("ratio_hat", "weight_hat")):
+        if name in sums:
+            sums[name] = sums[name] / sums[weight] if sums[weight] else 0.0
     return {name: value for name, value in sums.items() if not name.startswith("weight")}
 
 

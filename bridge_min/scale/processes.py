@@ -1,0 +1,96 @@
+"""Many processes, on one machine or several.
+
+    torchrun --nproc_per_node=4 train.py tiny_configs/arith.py
+
+Each keeps a slice of every tensor of the players and of their moments, and whole groups from sampling to
+loss. Weights are gathered before a gradient and the gradient is summed and sliced after it, at its edges, so
+that processes may have different numbers of passes, also none. What else crosses is sums. Since randomness is
+drawn for the whole batch and then sliced, N processes make the run of one, up to the order of rounding.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..bridge import Objective, Runtime, Stats, Step
+from ..config import Config, require
+from ..model import Params
+
+TIMEOUT = timedelta(minutes=30)  # that one process waits for another, which may be saving or sampling
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """In here, the processes that torchrun has started work together; the first one prints. With "cuda" each
+    has a GPU of its own. Raises ConnectionError if one of the others is lost: with gloo at once if it died,
+    after TIMEOUT if it is stuck."""
+    local = int(os.environ["LOCAL_RANK"])
+    if device == "cuda":
+        found = torch.cuda.device_count()
+        require(local < found, f"process {local} here has no GPU of its own: torch sees {found}")
+        torch.cuda.set_device(local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
+    if dist.get_rank():
+        sys.stdout = open(os.devnull, "w")
+    try:
+        yield
+        dist.barrier()  # who leaves early tears the connections of the others
+        sys.stdout.flush()
+        os._exit(0)  # a thread of gloo that comes late to Python's own clean-up aborts the process
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise ConnectionError(f"process {dist.get_rank()}: another process was lost ({error})") from None
+        raise
+
+
+def shared_runtime(run: Runtime, config: Config) -> Runtime:
+    """The runtime's functions for players that are kept in slices. Raises ConfigError for what processes
+    cannot share."""
+    rank, world, lengths = dist.get_rank(), dist.get_world_size(), {}
+    once = config.method != "bridge" or config.meta != "unrolled"
+    require(once, "meta = 'unrolled' differentiates twice, which slices do not know: take one process")
+    require(config.prompts >= world, f"prompts = {config.prompts} do not reach for {world} processes")
+
+    def keep(params: Params) -> Params:
+        lengths.update({name: len(W) for name, W in params.items()})
+        return {
+            name: W[rank * share(len(W)) : (rank + 1) * share(len(W))].clone() for name, W in params.items()
+        }
+
+    def share(rows: int) -> int:
+        return -(-rows // world)
+
+    def full(params: Params) -> Params:
+        return {name: gathered(params[name].detach(), lengths[name]) for name in params}
+
+    def gathered(mine: Tensor, rows: int) -> Tensor:
+        padded = F.pad(
+            mine.flatten(1) if mine.dim() > 1 else mine[:, None], (0, 0, 0, share(rows) - len(mine))
+        )
+        parts = [torch.empty_like(padded) for _ in range(world)]
+        dist.all_gather(parts, padded.contiguous())
+        return torch.cat(parts)[:rows].view(rows, *mine.shape[1:])
+
+    def total(x: Tensor) -> Tensor:
+        x = x.detach().clone()
+        dist.all_reduce(x)
+        return x
+
+    def gradients(s: Step, objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
+        *both, stats = run.gradients(s, objective, full(theta), full(w))
+        for g in both:
+            for value in g.values():
+                dist.all_reduce(value)
+        return keep(both[0]), keep(both[1]), stats
+
+    acting = lambda theta, w: run.acting(full(theta), full(w))
+    changed = {"gradients": gradients, "acting": acting, "keep": keep, "full": full, "total": total}
+    return replace(run, **changed, rank=rank, world=world)
