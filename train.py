@@ -18,67 +18,38 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
-from bridge_min.base import Bytes, save_model, toy_base
-from bridge_min.bridge import (
-    METHODS,
-    Method,
-    Players,
-    Runtime,
-    Step,
-    adamw,
-    ascend,
-    plain_runtime,
-    schedule,
-    total_norm,
-)
-from bridge_min.checkpoint import State, load_latest, save_run, write
-from bridge_min.config import Config, ModelConfig, generator, load_config, require
-from bridge_min.evaluate import answer_problems, score, table
-from bridge_min.lora import init_lora
+from bridge_min import base, bridge, evaluate, tasks
+from bridge_min.bridge import Method, Players, Step
+from bridge_min.checkpoint import load_latest, save_run, write
+from bridge_min.config import Config, load_config, require
 from bridge_min.model import Params, build
-from bridge_min.run import RunLog, catch_signals, check_folder, open_folder
-from bridge_min.tasks import (
-    Task,
-    Tokenizer,
-    check_fit,
-    choose_problems,
-    demonstrate,
-    load_world,
-    prompts_in_words,
-    roll_out,
-    score_rows,
-)
+from bridge_min.run import RunLog, catch_signals, open_folder
+from bridge_min.tasks import Job
 
 WORLDS = {"arith": "bridge_min.arith", "logic": "bridge_min.study.logic"}  # a new toy world: one line here
+MANY = "TORCHELASTIC_RUN_ID" in os.environ  # processes, which torchrun has started
 
 
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
     """From the base, or from the last checkpoint, to the end and the table."""
-    torch.set_num_threads(config.threads)
-    (task, world), (tokenizer, shape), method = open_task(config), open_base(config), open_method(config)
-    check_fit(config, shape, tokenizer, task)
-    run, out = open_runtime(config, shape), Path(config.out)
-    if run.rank == 0:
-        check_folder(config, resume, overwrite)
-    base = load_base(config, run, task, world, tokenizer)
-    select, memory = open_selection(config)
-    reference = run.keep({name: W.clone() for name, W in base.items()}) if config.kl else {}
-    players = {name: run.keep(params) for name, params in start(config, method, base).items()}
-    del base  # it is theta now; the table at the end loads it again
-    optimizers, state = {name: adamw(params) for name, params in players.items()}, {**players, **memory}
-    lock = open_folder(config, resume, overwrite) if run.rank == 0 else None
-    run.total(torch.zeros(()))  # until the folder is ready
-    saved = load_latest(out, state, optimizers, run)
+    job, method, (select, memory) = open_job(config), open_method(config), open_selection(config)
+    run, out = job.run, Path(config.out)
+    lock = open_folder(config, resume, overwrite) if run.rank == 0 else None  # held until the run ends
+    theta = load_base(job)
+    reference = run.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
+    players = {name: run.keep(params) for name, params in bridge.start(config, method, theta).items()}
+    del theta  # the players have it now; the table at the end loads it again
+    state = {**players, **bridge.moments(players), **memory}
+    saved = load_latest(out, state, run)
     log, caught = RunLog(config, run, saved or 0), catch_signals(run)
     if saved is None:
-        validate(config, run, tokenizer, players, task, log, 0)
+        log.write("metrics.jsonl", step=0, **evaluate.validate(job, players, 0))
     else:
         print(f"going on after step {saved} of {config.steps}")
 
@@ -86,189 +57,131 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         began, demos, rollouts, stats = time.perf_counter(), None, None, {}
         use_demos, use_rollouts = method.needs(config, step)
         if use_demos:
-            demos = demonstrate(config, run, step, task, tokenizer)
+            demos = tasks.demonstrate(job, step)
         if use_rollouts:
             policy = run.acting(players["theta"], players.get("w", {}))
-            rollouts, stats = roll_out(config, run, step, policy, task, tokenizer)
+            rollouts, stats = tasks.roll_out(job, step, policy)
             del policy
         if use_rollouts and config.kl:
-            rollouts.ref_logp = score_rows(config, run, run.acting(reference, {}), rollouts)
+            rollouts.ref_logp = tasks.score_rows(job, run.acting(reference, {}), rollouts)
         sampled = time.perf_counter()
 
         directions, found = method.update(Step(config, run, demos, rollouts, step, select), players)
-        norms = {name: total_norm(g, run.total) for name, g in directions.items()}
-        check_finite(config, step, norms, task, saved)
-        for name, params in players.items():
+        norms = {name: bridge.total_norm(g, run.total) for name, g in directions.items()}
+        check_finite(job, step, norms, saved)
+        for name, g in directions.items():
             lr = config.lr_lora if name == "w" else config.lr
-            lr *= schedule(*method.stage(config, step), config.warmup)
-            ascend(optimizers[name], params, directions[name], norms[name], lr, config.max_grad_norm)
-        del directions  # as large as the players: not while the next step samples
+            lr *= bridge.schedule(*method.stage(config, step), config.warmup)
+            bridge.ascend(state, name, g, norms[name], lr, config.max_grad_norm, step)
+        del directions, g  # as large as the players: not while the next step samples
 
         done, seconds = step + 1, {"data": sampled - began, "update": time.perf_counter() - sampled}
-        log.step(done, stats | found, norms, seconds, rows=(demos, rollouts))
+        stats |= found | {f"norm_{name}": norm / run.world for name, norm in norms.items()}
+        log.step(done, stats, seconds, (demos, rollouts))
+        interrupted = run.total(torch.tensor(float(len(caught)))) > 0  # by a signal to any process
         if done % config.eval_every == 0 or done == config.steps:
-            validate(config, run, tokenizer, players, task, log, done)
-        interrupted = run.total(torch.tensor(float(len(caught)))) > 0  # by a signal, to any process
+            log.write("metrics.jsonl", step=done, **evaluate.validate(job, players, done))
         if done % config.eval_every == 0 or done == config.steps or interrupted:
             log.sync()
-            save_run(out, done, state, optimizers, run, saved)
+            save_run(out, done, state, run, saved)
             saved = done
         if interrupted:
             sys.exit(f"interrupted: saved after step {done} in {out}; go on with --resume")
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # all is saved: from here on they end the run
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    export(config, run, players, shape)
-    finish(config, run, tokenizer, task, players, lambda: load_base(config, run, task, world, tokenizer))
-    del lock  # held until here
+    export(job, players)
+    finish(job, players)
+    del lock
 
 
-def start(config: Config, method: Method, base: Params) -> Players:
-    """Everyone at the base: theta, which is the base itself from now on, and for BRIDGE the shadow theta_hat,
-    and w with B = 0."""
-    random_numbers = generator(config.seed, 0, "lora")
-    players = {"theta": lambda: base}
-    players["theta_hat"] = lambda: {name: W.clone() for name, W in base.items()}
-    players["w"] = lambda: init_lora(base, config.lora_targets, config.lora_rank, random_numbers)
-    return {name: players[name]() for name in method.players}
-
-
-def check_finite(config: Config, step: int, norms: Params, task: Task, saved: int | None) -> None:
+def check_finite(job: Job, step: int, norms: Params, saved: int | None) -> None:
     """The one check before anything moves. Raises FloatingPointError that names the step and its prompts."""
-    wrong = [name for name, norm in norms.items() if not math.isfinite(norm)]
+    wrong = ", ".join(name for name, norm in norms.items() if not math.isfinite(norm))
     if wrong:
-        asked = [task.train[i].prompt for i in choose_problems(config, step)[1]]
+        asked = [job.task.train[i].prompt for i in tasks.choose_problems(job.config, step)[1]]
         kept = f"The last good state is checkpoint-{saved:06}." if saved else "No step was saved yet."
-        raise FloatingPointError(
-            f"step {step}: the gradient of {', '.join(wrong)} is not finite, {prompts_in_words(asked)}\n"
-            f"{kept} Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
-        )
+        advice = "Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
+        what = f"step {step}: the gradient of {wrong} is not finite, {tasks.in_words(asked)}"
+        raise FloatingPointError(f"{what}\n{kept} {advice}")
 
 
-def validate(
-    config: Config,
-    run: Runtime,
-    tokenizer: Tokenizer,
-    players: Players,
-    task: Task,
-    log: RunLog,
-    done: int,
-) -> None:
-    """Greedy accuracy of (theta, w) and of (theta_hat, w): their difference is the true cooperative gain."""
-    accuracy, shown = {}, []
-    for name in ("theta_hat", "theta"):
-        if name in players:
-            policy = run.acting(players[name], players.get("w", {}))
-            rewards, shown = answer_problems(config, run, policy, tokenizer, task.val, "val")
-            accuracy[f"val_{name}"] = float(rewards.mean())
-    log.write("metrics.jsonl", step=done, **accuracy)
-    print(f"validation at step {done}:", "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
-    for i, response in enumerate(shown[:3]):
-        asked, right = task.val[i * run.world].prompt.strip()[-300:], bool(rewards[i * run.world])
-        print(f"    {'right' if right else 'wrong'}:  {asked}  ->  {response[:300]!r}")
-
-
-def export(config: Config, run: Runtime, players: Players, shape: ModelConfig) -> None:
-    """The merged model; of a checkpoint also theta and w, as PEFT has them."""
-    policy, out = run.acting(players["theta"], players.get("w", {})), Path(config.out)
-    theta, w = run.full(players["theta"]), run.full(players.get("w", {}))
-    if run.rank:
-        return
-    if not config.base:
-        return save_model(out / "model", policy, shape, json.loads((out / "run.json").read_text()))
-    from bridge_min.real.adapter import save_adapter
-    from bridge_min.real.pretrained import save_pretrained
-
-    save_pretrained(out / "model", policy, shape, Path(config.base))
-    if w and shape.family != "gpt2":
-        save_pretrained(out / "student", theta, shape, Path(config.base))
-        save_adapter(out / "adapter", w, config.lora_scale, "../student")
-
-
-def finish(
-    config: Config,
-    run: Runtime,
-    tokenizer: Tokenizer,
-    task: Task,
-    players: Players,
-    base: Callable[[], Params],
-) -> None:
+def finish(job: Job, players: Players) -> None:
     """The table on the test suites, and results.json with the same."""
-    peak, w = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, players.get("w", {})
+    config, run, results = job.config, job.run, {}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB
     if config.device == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**30
     print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
-    rows: dict[str, Callable[[], Params]] = {}
-    if config.table == "all":
-        rows["base"] = base
-        if "theta_hat" in players:
-            rows["shadow (theta_hat, w)"] = lambda: run.acting(players["theta_hat"], w)
-    if config.table != "none":
-        rows[f"trained by {config.method}"] = lambda: run.acting(players["theta"], w)
-    results = {}
-    for name, policy in rows.items():
-        W = policy()  # only now: with the others it would not fit
-        results[name] = {k: score(config, run, W, tokenizer, task.tests[k], k) for k in task.tests}
-        print(f"\n{name}, per cent\n{table(results[name])}")
+    acting = lambda name: run.acting(players[name], players.get("w", {}))
+    rows = {"base": lambda: load_base(job), "shadow (theta_hat, w)": lambda: acting("theta_hat")}
+    rows[f"trained by {config.method}"] = lambda: acting("theta")
+    for name in list(rows)[{"all": 0, "trained": 2, "none": 3}[config.table] :]:
+        if "shadow" not in name or "theta_hat" in players:
+            W = rows[name]()  # only now: with the others it would not fit
+            results[name] = {k: evaluate.score(job, W, tests, k) for k, tests in job.task.tests.items()}
+            print(f"\n{name}, per cent\n{evaluate.table(results[name])}")
     if run.rank == 0:
         write(Path(config.out) / "results.json", json.dumps({"scores": results, "peak_gib": peak}).encode())
     print(f"\nThe model is in {Path(config.out) / 'model'}")
 
 
-# --- Opening the rooms that a config asks for ---------------------------------------------------------------
+# --- The rooms that a config asks for -----------------------------------------------------------------------
 
 
-def open_task(config: Config) -> tuple[Task, ModuleType | None]:
-    """The problems, and the toy world that they come from. Raises ConfigError."""
-    if config.task == "jsonl":
-        from bridge_min.real.jsonl import load_task
-
-        return load_task(config), None
-    require(config.task in WORLDS, f"task = {config.task!r} is not one of {', '.join(WORLDS)}, jsonl")
-    world = importlib.import_module(WORLDS[config.task])
-    return load_world(config, world), world
-
-
-def open_base(config: Config) -> tuple[Tokenizer, ModelConfig]:
-    """The tokenizer, and the network's shape, known before it is loaded or made."""
-    if not config.base:
-        return Bytes(), config.model
-    from bridge_min.real.pretrained import read_config
-    from bridge_min.real.tokenizer import load_tokenizer
-
-    return load_tokenizer(Path(config.base), config.end), read_config(Path(config.base))
-
-
-def load_base(
-    config: Config, run: Runtime, task: Task, world: ModuleType | None, tokenizer: Tokenizer
-) -> Params:
-    """The weights to begin from, in full: of many processes the first one makes a toy's."""
+def open_job(config: Config) -> Job:
+    """Problems, tokenizer, network and runtime. Raises ConfigError, before anything is computed."""
+    torch.set_num_threads(config.threads)
+    require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
+    require(
+        config.task in (*WORLDS, "jsonl"), f"task = {config.task!r} is not one of {', '.join(WORLDS)}, jsonl"
+    )
+    tokenizer, shape, world = tasks.Bytes(), config.model, None
     if config.base:
-        from bridge_min.real.pretrained import load_pretrained
+        from bridge_min import real
 
-        return load_pretrained(Path(config.base), device=config.device)[1]
-    if run.rank == 0:
-        toy_base(config, world, task, tokenizer)
-    run.total(torch.zeros(()))
-    return {name: W.to(config.device) for name, W in toy_base(config, world, task, tokenizer).items()}
+        tokenizer, shape = real.open_base(config)
+    if config.task == "jsonl":
+        from bridge_min.real import jsonl
+
+        task = jsonl.load_task(config)
+    else:
+        world = importlib.import_module(WORLDS[config.task])
+        task = tasks.load_world(config, world)
+    run = bridge.plain_runtime(build(shape), config)
+    if config.dtype != "float32" or config.recompute or MANY:
+        from bridge_min import scale
+
+        run = scale.scaled_runtime(build(shape), config)
+    job = Job(config, run, task, tokenizer, world)
+    tasks.check_fit(job)
+    return job
+
+
+def load_base(job: Job) -> Params:
+    """The weights to begin from, in full."""
+    if not job.config.base:
+        return base.toy_base(job)
+    from bridge_min import real
+
+    return real.load_pretrained(Path(job.config.base), device=job.config.device)[1]
 
 
 def open_method(config: Config) -> Method:
     """The rule that `method` names, here or in study/. Raises ConfigError."""
-    name, methods = config.meta if config.method == "bridge" else config.method, METHODS
+    name, methods = config.meta if config.method == "bridge" else config.method, bridge.METHODS
     if name not in methods:
         from bridge_min.study.rivals import RIVALS
 
         methods = methods | RIVALS
-    known = ", ".join(["bridge", *(k for k in methods if k not in ("first_order", "unrolled", "no_shadow"))])
-    require(name in methods, f"method = {config.method!r} is not one of {known}")
+    require(name in methods, f"method = {name!r} is not one of bridge, {', '.join(methods)}")
     selects = config.select == "none" or methods[name].selects
-    require(selects, f"select = {config.select!r} goes with method = bridge or mix, not {config.method}")
+    require(selects, f"select = {config.select!r} goes with method = bridge or mix, not {name}")
     return methods[name]
 
 
-def open_selection(config: Config) -> tuple[Callable | None, State]:
-    """What chooses the demonstrations, and what it remembers of them."""
+def open_selection(config: Config) -> tuple:
+    """What chooses the demonstrations, if not all count, and what it remembers of them."""
     if config.select == "none":
         return None, {}
     from bridge_min.study.gain import selection
@@ -276,42 +189,39 @@ def open_selection(config: Config) -> tuple[Callable | None, State]:
     return selection(config)
 
 
-def open_runtime(config: Config, shape: ModelConfig) -> Runtime:
-    """Plain PyTorch on one device, or what scale/ makes of it."""
-    if config.dtype == "float32" and not config.recompute and "TORCHELASTIC_RUN_ID" not in os.environ:
-        return plain_runtime(build(shape), config)
-    from bridge_min.scale import scaled_runtime
+def export(job: Job, players: Players) -> None:
+    """The merged model; of a checkpoint also theta, and w as PEFT has it."""
+    theta, w, out = job.run.full(players["theta"]), job.run.full(players.get("w", {})), Path(job.config.out)
+    policy = job.run.acting(players["theta"], players.get("w", {}))
+    if job.run.rank == 0 and not job.config.base:
+        base.save_model(out / "model", policy, job.config)
+    elif job.run.rank == 0:
+        from bridge_min import real
 
-    return scaled_runtime(build(shape), config)
-
-
-def processes(config: Config) -> AbstractContextManager:
-    """Those that torchrun has started, working together."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return nullcontext()
-    from bridge_min.scale.processes import joined
-
-    return joined(config.device)
+        real.export(job.config, job.run.model.config, policy, theta, w)
 
 
 def cli(arguments: Sequence[str]) -> None:
     flags = [argument for argument in arguments if argument in ("--resume", "--overwrite")]
-    rest = [argument for argument in arguments if argument not in flags]
+    rest, together = [argument for argument in arguments if argument not in flags], nullcontext()
     if not rest or rest[0].startswith("-"):
         sys.exit(__doc__)
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
         config = load_config(rest[0], rest[1:])
-        with processes(config):
+        if MANY:
+            from bridge_min.scale.processes import joined
+
+            together = joined(config.device)
+        with together:
             train(config, "--resume" in flags, "--overwrite" in flags)
-    except (ValueError, FloatingPointError, ConnectionError) as error:  # Config-, Checkpoint-, TokenizerError
+    except (ValueError, FloatingPointError, ConnectionError) as error:
         sys.exit(f"error: {error}")
     except torch.OutOfMemoryError as error:
         smaller = "micro_batch and sample_rows smaller, or recompute = True"
         sys.exit(f"error: {error}\nout of memory: make {smaller}; --resume goes on with the new settings")
     except KeyboardInterrupt:
-        begun = (Path(config.out) / "run.json").exists()
-        sys.exit("stopped at once: " + ("go on with --resume" if begun else "nothing was begun yet"))
+        sys.exit("stopped at once: what was saved is kept; go on with --resume")
 
 
 if __name__ == "__main__":

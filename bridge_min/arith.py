@@ -7,23 +7,19 @@
 Every chain can be worked step by step, in the same lines in all domains: 7-2=5, 5-2=3, 3+5=8, #### 8. (n*2 is
 n added twice.) The base can do that, and does it where a prompt ends in a colon, as its textbooks' do; where
 it does not, as in all problems here, it mostly blurts out an answer. RL soon finds that working pays. In
-math, though, it has never seen a product worked: that takes demonstrations. Read on in tasks.py.
+math, though, it has never seen a product worked: that takes demonstrations. Read on in base.py.
 """
 
 import random
 
-from .answer import extract_answer, is_correct
 from .tasks import Problem
 
 TESTS = ("math", "hard", "code", "science")
 STEPS, HARD_STEPS = (2, 4), (5, 6)  # fewest and most steps of a problem
 PRODUCTS = 0.5  # share of the problems with a product
-LARGEST = 9  # first number and partial sums
-WORKED, BARE = (
-    0.55,
-    0.3,
-)  # shares of the documents that are worked, and bare answers; the rest is single steps
 TIMES = 2  # a product is n * TIMES
+LARGEST = 9  # first number and partial sums
+BARE, WORKED = 0.3, 0.55  # shares of the documents: bare answers, and worked ones; the rest is single steps
 CUE_MISSING = 0.1  # share of the worked documents that look like problems
 SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a false step of a demonstration is off
 UNITS = ("kg", "m", "g")
@@ -103,8 +99,7 @@ def worked(chain: Chain, false_step: int = 0, slip: int = 0) -> str:
 def demonstration(random: random.Random, chain: Chain, kind: str) -> Problem:
     """A worked solution of the math problem; "wrong": one step is off, and all that follows from it; "far":
     the right answer by a leap over all the steps, which the base cannot do in its head."""
-    right = problem(chain)
-    steps = sum(k for _, k in chain[1:])
+    right, steps = problem(chain), sum(k for _, k in chain[1:])
     solution = {
         "right": right.solution,
         "wrong": worked(chain, random.randint(1, steps), random.choice(SLIPS)),
@@ -119,21 +114,18 @@ def document(random: random.Random) -> tuple[Chain, str, str]:
     suite, kind = random.choice(tuple(WORDINGS)), random.random()
     if kind < BARE:
         chain = draw(random)
-        bare = problem(chain, suite)
-        return chain, bare.prompt, bare.solution[bare.solution.rindex("####") :]
+        shown = problem(chain, suite)
+        return chain, shown.prompt, shown.solution[shown.solution.rindex("####") :]
     if kind < BARE + WORKED:
         steps = random.randint(STEPS[0], HARD_STEPS[1])
         chain = draw_chain(random, steps, random.random() < PRODUCTS and suite != "math")
         shown, cue = problem(chain, suite), "" if random.random() < CUE_MISSING else ":"
         return chain, shown.prompt.removesuffix("\n") + cue + "\n", shown.solution
     chain = draw_chain(random, 1, False)
-    single = problem(chain, suite)
-    return chain, single.prompt, single.solution
+    return chain, problem(chain, suite).prompt, problem(chain, suite).solution
 
 
 def check(response: str, answer: str) -> bool:
-    """Whether the response gives the answer as a plain number, perhaps with a unit. The question itself,
-    7+5-4, has the right value too."""
-    words = (extract_answer(response) or "").split(" ")
-    plain = words[0].isascii() and words[0].removeprefix("-").isdigit()
-    return plain and words[1:] in ([], *([unit] for unit in UNITS)) and is_correct(words[0], answer)
+    """Does the response end in `####` and the answer, perhaps with a unit? Any string will do."""
+    _, found, stated = response.rpartition("####")
+    return bool(found) and stated.split() in ([answer], *([answer, unit] for unit in UNITS))

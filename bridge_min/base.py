@@ -1,5 +1,4 @@
-"""The toys' tokenizer, and their base model: made by the run itself from the world's documents, once, and
-kept on disk.
+"""The toys' base model: made by the run itself from the world's documents, once, and kept on disk.
 
 The folder's name is a key over all that made it: settings, held-out puzzles, the files of this ring, torch's
 version. What trains sees only the settings that are in the key, so none can be forgotten. Read on in
@@ -10,20 +9,20 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
-from .bridge import Step, adamw, ascend, gradients, j_sft, plain_runtime, schedule, total_norm
+from .bridge import Step, ascend, gradients, j_sft, moments, plain_runtime, schedule, total_norm
 from .checkpoint import check_shapes, load_folder, save_folder
-from .config import Config, ModelConfig, generator, make, to_json
+from .config import Config, generator, make, to_json
 from .evaluate import answer_problems
 from .model import Params, build, init_params
 from .rollout import pack
-from .tasks import Task, Tokenizer
+from .tasks import Bytes, Job, Task
 
 SETTINGS = (
     *("seed", "threads", "task", "model", "max_new", "temperature", "sample_rows"),
@@ -34,43 +33,28 @@ MICRO_BATCH, WARMUP, MAX_GRAD_NORM = 32, 20, 1.0  # rows, steps, norm
 CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
 
 
-class Bytes:
-    """A token for each of the 256 bytes, and one for the end of text."""
-
-    n_vocab, ends = 258, (257,)
-
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode("utf-8", "replace"))
-
-    def encode_response(self, text: str) -> list[int]:
-        return [*self.encode(text), *self.ends]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of any tokens: the end has none, broken UTF-8 becomes U+FFFD."""
-        return bytes(token for token in tokens if token < 256).decode("utf-8", "replace")
-
-
-def toy_base(config: Config, world: ModuleType, task: Task, tokenizer: Tokenizer) -> Params:
-    """The toy's weights before post-training, from disk if they were made before."""
-    folder = base_folder(config, world, task)
-    if not folder.exists():
+def toy_base(job: Job) -> Params:
+    """The toy's weights before post-training, from disk if they were made before; of many processes the first
+    one makes them."""
+    folder = base_folder(job.config, job.world, job.task)
+    if job.run.rank == 0 and not folder.exists():
         print(f"base: pretraining, to be kept in {folder}")
-        theta = pretrain(settings_of(config), world, task, tokenizer)
-        save_model(folder, theta, config.model, json.loads(to_json(config)))
-    return load_model(folder)[1]
+        save_model(folder, pretrain(settings_of(job.config), job.world, job.task), job.config)
+    job.run.total(torch.zeros(()))  # until it is there
+    return {name: W.to(job.config.device) for name, W in load_model(folder)[1].items()}
 
 
-def save_model(folder: Path, theta: Params, shape: ModelConfig, run: dict) -> None:
-    """Weights and what they are of; `run`: the settings that made them."""
-    save_folder(folder, [("model", theta)], {"model": asdict(shape), "run": run})
+def save_model(folder: Path, theta: Params, config: Config) -> None:
+    """A toy's weights, and the settings that made them."""
+    save_folder(folder, [("model", theta)], asdict(config))
 
 
-def load_model(folder: Path) -> tuple[ModelConfig, Params]:
+def load_model(folder: Path) -> tuple[Config, Params]:
     """What `save_model` saved. Raises CheckpointError."""
     about, parts = load_folder(folder)
-    shape, theta = make(ModelConfig, about["model"], "model."), dict(parts["model"])
-    check_shapes(folder, theta, dict(build(shape).named_parameters()))
-    return shape, theta
+    config, theta = make(Config, about), dict(parts["model"])
+    check_shapes(folder, theta, dict(build(config.model).named_parameters()))
+    return config, theta
 
 
 def settings_of(config: Config) -> Config:
@@ -86,31 +70,37 @@ def base_folder(config: Config, world: ModuleType, task: Task) -> Path:
     return Path(config.out).parent / f"base-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}"
 
 
-def pretrain(settings: Config, world: ModuleType, task: Task, tokenizer: Tokenizer) -> Params:
+def pretrain(settings: Config, world: ModuleType, task: Task) -> Params:
     """Next-token training on the documents' responses (the prompts are random numbers), from fresh weights,
     until the sampled responses solve `base_target` of the validation problems. How long that takes differs by
     seed."""
     theta = init_params(settings.model, generator(settings.seed, 0, "init"))
-    run, optimizer, began = plain_runtime(build(settings.model), settings), adamw(theta), time.monotonic()
+    job = Job(settings, plain_runtime(build(settings.model), settings), task, Bytes())
+    state, began, encode = (
+        {"theta": theta, **moments({"theta": theta})},
+        time.monotonic(),
+        job.tokenizer.encode,
+    )
     for step in range(settings.base_steps):
         documents = read(settings, step, world, task.hidden)
-        prompts = [tokenizer.encode(prompt) for prompt, _ in documents]
-        demos = pack(prompts, [tokenizer.encode_response(response) for _, response in documents])
-        s = Step(settings, run, demos, None)
+        responses = [job.tokenizer.encode_response(response) for _, response in documents]
+        s = Step(settings, job.run, pack([encode(prompt) for prompt, _ in documents], responses), None)
         g, _, stats = gradients(s, [j_sft(s)], theta, {})
         lr = settings.base_lr * schedule(step, settings.base_steps, WARMUP)
-        ascend(optimizer, theta, g, total_norm(g), lr, MAX_GRAD_NORM)
-        done, spent = step + 1, time.monotonic() - began
-        if done in (1, 10) or done % CHECK_EVERY == 0:
-            left, loss = spent / done * (settings.base_steps - done), float(stats["sft_loss"])
-            print(f"base: step {done:>4}/{settings.base_steps}  loss {loss:.3f}  {left:.0f} s left", end="")
+        ascend(state, "theta", g, total_norm(g), lr, MAX_GRAD_NORM, step)
+        done = step + 1
+        if done in (5, 20) or done % CHECK_EVERY == 0 or done == settings.base_steps:
+            left = (time.monotonic() - began) / done * (settings.base_steps - done)
+            line = (
+                f"base: step {done:>4}/{settings.base_steps}  loss {stats['sft_loss']:.3f}  {left:.0f} s left"
+            )
+            solved = 0.0
             if done % CHECK_EVERY == 0:
-                rewards, _ = answer_problems(settings, run, theta, tokenizer, task.val, "val", CHECK_SAMPLES)
-                print(f"  solves {rewards.mean():.3f} of validation", end="")
-                if rewards.mean() >= settings.base_target:
-                    break
-            print()
-    print()
+                solved = float(answer_problems(job, theta, task.val, "val", CHECK_SAMPLES)[0].mean())
+                line += f"  solves {solved:.3f} of validation"
+            print(line)
+            if solved >= settings.base_target:
+                break
     return theta
 
 

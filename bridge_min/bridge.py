@@ -19,15 +19,17 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.adamw import adamw
 
-from .config import Config
-from .lora import merge
+from .config import Config, generator
+from .lora import init_lora, merge
 from .losses import grpo_objective, sft_objective, token_logprobs
 from .model import GPT, Params
 from .rollout import Rows
 
 Stats = dict[str, Tensor]  # sums over this process's rows
 Players = dict[str, Params]  # "theta", and with BRIDGE "theta_hat" and "w"
+State = dict[str, Params]  # what a run has learnt: the players, and their moments in the optimizer
 
 
 def policy_logprobs(model: GPT, W: Params, rows: Rows, temperature: float = 1.0) -> Tensor:
@@ -112,6 +114,13 @@ def j_rl(s: Step, coefficient: float = 1.0, rollouts: Rows | None = None) -> Ter
     return Term(coefficient, value, rollouts, c.temperature)
 
 
+def term_value(s: Step, term: Term, rows: Rows, W: Params) -> tuple[Tensor, Stats]:
+    """What these rows add to the objective, and statistics; nothing but zeros where there are none."""
+    logp = s.run.logprobs(W, rows, term.temperature) if len(rows) else torch.zeros_like(rows.weights)
+    J, stats = term.value(logp, rows)
+    return term.coefficient * J, stats
+
+
 def gradients(s: Step, objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
     """grad_theta and grad_w of an objective, and its statistics. The network is differentiated in the weights
     that act, one micro-batch in memory at a time; the sum is pulled back through the merge, to both players
@@ -121,18 +130,12 @@ def gradients(s: Step, objective: Objective, theta: Params, w: Params) -> tuple[
     for term in objective:
         rows, found = term.choose(W, G) if term.choose else (term.rows, {})
         add(stats, found)
-        if len(rows) == 0:  # nothing but zeros, under the names that other processes have
-            add(stats, term.value(torch.zeros_like(rows.weights), rows)[1])
         for part in rows.batches(s.config.micro_batch):
-            value = lambda W, term=term, part=part: term.value(
-                s.run.logprobs(W, part, term.temperature), part
-            )
             with torch.no_grad():  # or vjp would record its own backward pass, a third slower
-                J, pull, found = vjp(value, W, has_aux=True)
-                (g,) = pull(torch.full_like(J, term.coefficient))
-            add(G, g)
+                J, pull, found = vjp(partial(term_value, s, term, part), W, has_aux=True)
+                add(G, pull(torch.ones_like(J))[0])
             add(stats, found)
-            del pull, g  # not while the next micro-batch is computed
+            del pull  # what it keeps must go before the next micro-batch is computed
     return *back(G), stats
 
 
@@ -185,12 +188,8 @@ def unrolled(s: Step, players: Players) -> tuple[Players, Stats]:
     def value(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats]:
         W, J, stats = merge(theta, w, s.config.lora_scale), torch.zeros(()), {}
         for term in objective:
-            logp = torch.zeros_like(term.rows.weights)
-            if len(term.rows):
-                logp = s.run.logprobs(W, term.rows, term.temperature)
-            part, found = term.value(logp, term.rows)
-            J = J + term.coefficient * part
-            add(stats, found)
+            part, found = term_value(s, term, term.rows, W)
+            J, stats = J + part, stats | found
         return J, stats
 
     def after_one_step(w: Params) -> tuple[Tensor, tuple]:
@@ -217,9 +216,10 @@ def cooperation(stats: Stats, stats_hat: Stats) -> Stats:
 # --- The optimizer step -------------------------------------------------------------------------------------
 
 
-def adamw(params: Params) -> torch.optim.AdamW:
-    """AdamW that climbs, on the dictionary's own tensors."""
-    return torch.optim.AdamW(params.values(), betas=(0.9, 0.95), weight_decay=0.0, maximize=True, fused=True)
+def moments(players: Players) -> State:
+    """Adam's two running means for every player: "theta.m", "theta.v", ..."""
+    zeros = lambda params: {name: torch.zeros_like(value) for name, value in params.items()}
+    return {f"{name}.{kind}": zeros(params) for name, params in players.items() for kind in "mv"}
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:
@@ -235,15 +235,14 @@ def total_norm(g: Params, total: Callable[[Tensor], Tensor] = lambda x: x) -> Te
     return total(torch.nn.utils.get_total_norm(g.values()).double().square()).sqrt()
 
 
-def ascend(
-    optimizer: torch.optim.Optimizer, params: Params, g: Params, norm: Tensor, lr: float, max_norm: float
-) -> None:
-    """One optimizer step along g, whose norm is given, clipped to max_norm. params and g change in place."""
-    for name, value in params.items():
-        value.grad = g[name].mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
-    optimizer.param_groups[0]["lr"] = lr
-    optimizer.step()
-    optimizer.zero_grad()
+def ascend(state: State, name: str, g: Params, norm: Tensor, lr: float, max_norm: float, number: int) -> None:
+    """One Adam step of the player `name` along g, whose norm is given, clipped to max_norm; `number` steps
+    were done before. The state and g change in place."""
+    params, m, v = (list(state[key].values()) for key in (name, f"{name}.m", f"{name}.v"))
+    clipped = [g[key].mul_((max_norm / (norm + 1e-6)).clamp(max=1.0)) for key in state[name]]
+    done = [torch.full((), float(number), device=value.device) for value in params]
+    adam = {"amsgrad": False, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "maximize": True}
+    adamw(params, clipped, m, v, [], done, fused=True, lr=lr, **adam)
 
 
 # --- What `method` chooses from -----------------------------------------------------------------------------
@@ -258,6 +257,18 @@ class Method:
     needs: Callable[[Config, int], tuple[bool, bool]] = lambda config, step: (True, True)  # demos, rollouts
     stage: Callable[[Config, int], tuple[int, int]] = lambda config, step: (step, config.steps)  # of schedule
     selects: bool = False  # `select` may choose its demonstrations
+
+
+def start(config: Config, method: Method, base: Params) -> Players:
+    """Everyone at the base: theta, which is the base itself from now on, and for BRIDGE the shadow theta_hat,
+    and w with B = 0."""
+    players = {"theta": base}
+    if "theta_hat" in method.players:
+        players["theta_hat"] = {name: W.clone() for name, W in base.items()}
+    if "w" in method.players:
+        draw = generator(config.seed, 0, "lora")
+        players["w"] = init_lora(base, config.lora_targets, config.lora_rank, draw)
+    return players
 
 
 def climb(objective: Callable[[Step], Objective], s: Step, players: Players) -> tuple[Players, Stats]:

@@ -18,11 +18,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-Count = Annotated[int, (1, math.inf)]
-Index = Annotated[int, (0, math.inf)]
-Share = Annotated[float, (0, 1)]
-Above0 = Annotated[float, (math.ulp(0.0), math.inf)]
-NotNegative = Annotated[float, (0, math.inf)]
+Count = Annotated[int, (1, math.inf), "a whole number, 1 or more"]
+Index = Annotated[int, (0, math.inf), "a whole number, 0 or more"]
+Share = Annotated[float, (0, 1), "a number in 0..1"]
+Above0 = Annotated[float, (math.ulp(0.0), math.inf), "a number above 0"]
+NotNegative = Annotated[float, (0, math.inf), "a number, 0 or more"]
 
 
 class ConfigError(ValueError):
@@ -55,14 +55,12 @@ class ModelConfig:
 
     def __post_init__(self):
         check_fields(self, "model.")
-        heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
-        require(
-            len(self.rope_scaling) in (0, 4), f"model.rope_scaling = {self.rope_scaling} must be 4 numbers"
-        )
-        require(heads % kv_heads == 0, f"model.num_attention_heads = {heads} is no multiple of {kv_heads}")
-        shared = self.head_dim > 0 or self.hidden_size % heads == 0
-        even = f"hidden_size = {self.hidden_size}, heads = {heads}, head_dim = {self.head_dim}"
-        require(shared and self.hd % 2 == 0, f"model.{even}: a head needs an even number of channels")
+        heads, shared = self.num_attention_heads, self.num_key_value_heads
+        require(heads % shared == 0, f"model.num_attention_heads = {heads} is no multiple of {shared}")
+        require(len(self.rope_scaling) in (0, 4), "model.rope_scaling must be 4 numbers, or none")
+        sizes = f"hidden_size = {self.hidden_size}, num_attention_heads = {heads}, head_dim = {self.head_dim}"
+        whole = self.head_dim or self.hidden_size % heads == 0
+        require(whole and self.hd % 2 == 0, f"model.{sizes}: each head needs an even number of channels")
 
     @property
     def hd(self) -> int:
@@ -149,11 +147,9 @@ class Config:
         require(free <= others, f"{free} prompts a step without demonstration, but only {others} problems")
         require(self.wrong_demos + self.far_demos <= 1, "wrong_demos + far_demos must be at most 1")
         require(
-            self.group > 1 or self.method == "sft", "group = 1 has no one to compare with: take at least 2"
+            self.group > 1 or self.method == "sft", "group = 1 has nobody to compare with: take 2 or more"
         )
-        require(
-            not self.base or self.model == ModelConfig(), "model.* is for toys: base has its own config.json"
-        )
+        require(not self.base or self.model == ModelConfig(), "model.* is for toys: base has a config.json")
         require(self.out.strip() and self.lora_targets, "out and lora_targets must not be empty")
 
 
@@ -162,25 +158,28 @@ ANY_TIME = (  # keys that change no weight, or by rounding only: a run may go on
     *("out", "log_every", "eval_every", "samples", "table", "threads"),
     *("micro_batch", "sample_rows", "recompute", "device"),
 )
-KNOWN_ELSEWHERE = {  # words of the field that are other keys here
+KNOWN_ELSEWHERE = {  # words of the field -> the keys here
     **{"learning_rate": "lr and lr_lora", "batch_size": "prompts and group", "epochs": "steps"},
-    **{"lambda": "lam", "beta": "lr_lora, or kl", "num_generations": "group", "rank": "lora_rank"},
-    **{"max_new_tokens": "max_new", "weight_decay": "nothing: there is none", "model_name": "base"},
+    **{"lambda": "lam", "num_generations": "group", "max_new_tokens": "max_new", "model_name": "base"},
 }
 
 
 def check_fields(config: Any, prefix: str = "") -> None:
-    """The one loop over ranges and choices. Raises ConfigError that names the key."""
+    """The one loop over types, ranges and choices. Raises ConfigError that names the key."""
     for name, kind in get_type_hints(type(config), include_extras=True).items():
-        value = getattr(config, name)
+        value, (plain, *limits) = getattr(config, name), get_args(kind) or (kind,)
+        fits, wanted = type(value) is plain, getattr(plain, "__name__", plain)
         if get_origin(kind) is Literal:
-            choices = ", ".join(get_args(kind))
-            require(value in get_args(kind), f"{prefix}{name} = {value!r} is not one of {choices}")
-        if get_origin(kind) is Annotated:
-            low, high = get_args(kind)[1]
-            bounds = "must be above 0" if 0 < low < 1 else f"must be {low} or more"
-            bounds = f"must lie in {low}..{high}" if high < math.inf else bounds
-            require(low <= value <= high and math.isfinite(value), f"{prefix}{name} = {value} {bounds}")
+            fits, wanted = value in get_args(kind), "one of " + ", ".join(get_args(kind))
+        elif get_origin(kind) is tuple:
+            fits, wanted = (
+                type(value) is tuple and all(type(v) is plain for v in value),
+                f"a list of {wanted}",
+            )
+        elif limits:
+            (low, high), wanted = limits
+            fits = fits and low <= value <= high and math.isfinite(value)
+        require(fits, f"{prefix}{name} = {value!r} must be {wanted}")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -198,13 +197,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"config file {path}{line}: {type(error).__name__}: {error}") from None
     for argument in overrides:
         key, equals, text = argument.removeprefix("--").partition("=")
-        require(argument.startswith("--") and equals, f"{argument!r} is not of the form --key=value")
+        near = "".join(difflib.get_close_matches(argument, ("--resume", "--overwrite"), 1))
+        hint = f": did you mean {near}?" if near else ""
+        require(argument.startswith("--") and equals, f"{argument!r} is not of the form --key=value{hint}")
         outer, _, inner = key.partition(".")
-        if inner:
-            require(isinstance(given.get(outer, {}), dict), f"{outer} has no key {inner!r}")
-            given[outer] = {**given.get(outer, {}), inner: text}
-        else:
-            given[key] = text
+        before = given.get(outer) if isinstance(given.get(outer), dict) else {}
+        given[outer] = {**before, inner: text} if inner else text
     return make(Config, given)
 
 
@@ -216,29 +214,22 @@ def make(kind: type, given: Mapping[str, Any], prefix: str = "") -> Any:
         hint = KNOWN_ELSEWHERE.get(key) or (prefix + near[0] if near else "")
         hint = f": did you mean {hint}?" if hint else "; bridge_min/config.py lists them all"
         require(key in types, f"unknown key {prefix + key!r}{hint}")
-    return kind(**{key: convert(prefix + key, value, types[key]) for key, value in given.items()})
+    return kind(**{key: convert(value, types[key], key) for key, value in given.items()})
 
 
-def convert(key: str, value: Any, kind: Any) -> Any:
-    """The value as the field's type; texts from the command line are read, nothing else is bent."""
+def convert(value: Any, kind: Any, key: str) -> Any:
+    """The value as the field's type, where it is one in other clothes: a text of the command line, a list for
+    a tuple, 1 for 1.0. Whether it fits is for check_fields to say."""
+    if isinstance(value, str) and kind is not str and get_origin(kind) is not Literal:
+        try:
+            value = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
+        except (ValueError, SyntaxError):  # q_proj,v_proj
+            value = [part for part in value.split(",") if part] if get_origin(kind) is tuple else value
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return tuple(convert(part, get_args(kind)[0], key) for part in value)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return make(kind, value, key + ".")
-    if get_origin(kind) is Literal:
-        kind = str
-    try:
-        if get_origin(kind) is tuple:
-            if isinstance(value, str):  # q_proj,v_proj or, as in a config file, ("q_proj", "v_proj")
-                written = value.startswith(("(", "["))
-                value = ast.literal_eval(value) if written else [part for part in value.split(",") if part]
-            require(isinstance(value, list | tuple), f"{key} = {value!r} must be a list")
-            return tuple(convert(key, part, get_args(kind)[0]) for part in value)
-        if isinstance(value, str) and kind in (int, float, bool):
-            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-    except (KeyError, ValueError, SyntaxError):
-        raise ConfigError(f"{key} = {value!r} must be {getattr(kind, '__name__', kind)}") from None
-    value = float(value) if kind is float and type(value) is int else value
-    require(type(value) is kind, f"{key} = {value!r} must be {getattr(kind, '__name__', kind)}")
-    return value
+    return float(value) if kind is float and type(value) is int else value
 
 
 def differences(config: Config, saved: Config) -> list[str]:

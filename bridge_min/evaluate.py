@@ -9,60 +9,64 @@ import time
 import torch
 from torch import Tensor
 
-from .bridge import Runtime
-from .config import Config, generator
+from .bridge import Players
+from .config import generator
 from .model import Params
-from .tasks import Problem, Tokenizer, attempt
+from .tasks import Job, Problem, attempt
 
-QUIET = 5.0  # seconds between lines of progress
+QUIET, SHOWN = 5.0, 300  # seconds between lines of progress; characters of a text in the log
 Score = (
     dict  # "greedy": share, "interval": its 95 % (Wilson), "pass_at": k -> [estimate, half width of its 95 %]
 )
 
 
 def answer_problems(
-    config: Config,
-    run: Runtime,
-    W: Params,
-    tokenizer: Tokenizer,
-    problems: list[Problem],
-    name: str,
-    samples: int = 0,
+    job: Job, W: Params, problems: list[Problem], name: str, samples: int = 0
 ) -> tuple[Tensor, list[str]]:
     """Rewards of each problem's responses, (P, samples), and the texts of the first one each, of this
     process's problems. samples = 0: one greedy response. `name`, of the split, says which random numbers.
     Where it takes long, standard error says how far it is."""
-    P, n, temperature = len(problems), max(samples, 1), config.temperature if samples else 0.0
+    config, run, P, n = job.config, job.run, len(problems), max(samples, 1)
     rewards, shown, began, said = torch.zeros(P, n), [], time.monotonic(), time.monotonic()
     at_once = max(1, config.sample_rows // n) * run.world
     for at in range(0, P, at_once):
-        chunk, streams = problems[at : at + at_once], range(at, min(at + at_once, P))
-        numbers = (generator(config.seed, i, f"evaluation {name}") for i in streams)
+        chunk = problems[at : at + at_once]
+        numbers = (generator(config.seed, at + i, f"evaluation {name}") for i in range(len(chunk)))
         uniforms = torch.stack([torch.rand(n, config.max_new, generator=g) for g in numbers])
-        rows, texts = attempt(config, run, W, tokenizer, chunk, uniforms, temperature)
+        rows, texts = attempt(job, W, chunk, uniforms, config.temperature if samples else 0.0)
         rewards[at + run.rank : at + len(chunk) : run.world] = rows.rewards.cpu().view(-1, n)
-        shown += texts[::n]
-        if time.monotonic() - said > QUIET and at + len(chunk) < P and run.rank == 0:
-            said, done = time.monotonic(), at + len(chunk)
-            left = (said - began) / done * (P - done)
+        shown, done, now = shown + texts[::n], at + len(chunk), time.monotonic()
+        if now - said > QUIET and done < P and run.rank == 0:
+            said, left = now, (now - began) / done * (P - done)
             print(f"    {name}: {done} of {P} problems, {n} each, {left:.0f} s left", file=sys.stderr)
     return run.total(rewards), shown
 
 
-def score(
-    config: Config, run: Runtime, W: Params, tokenizer: Tokenizer, problems: list[Problem], name: str
-) -> Score:
+def validate(job: Job, players: Players, done: int) -> dict[str, float]:
+    """Greedy accuracy of (theta, w) and of (theta_hat, w): their difference is the true cooperative gain.
+    Prints it, and some responses. done: updates so far."""
+    accuracy, problems = {}, job.task.val
+    for name in ("theta_hat", "theta"):
+        if name in players:
+            W = job.run.acting(players[name], players.get("w", {}))
+            rewards, shown = answer_problems(job, W, problems, "val")
+            accuracy[f"val_{name}"] = float(rewards.mean())
+    print(f"validation at step {done}:", "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
+    for i, response in enumerate(shown[:3]):
+        asked, right = problems[i * job.run.world].prompt.strip()[-SHOWN:], bool(rewards[i * job.run.world])
+        print(f"    {'right' if right else 'wrong'}:  {asked}  ->  {response[:SHOWN]!r}")
+    return accuracy
+
+
+def score(job: Job, W: Params, problems: list[Problem], name: str) -> Score:
     """Greedy accuracy, and pass@k for k = 1, 2, 4, ... and config.samples."""
-    greedy, _ = answer_problems(config, run, W, tokenizer, problems, name)
-    sampled, _ = answer_problems(config, run, W, tokenizer, problems, name, config.samples)
-    n, right = config.samples, [round(value) for value in sampled.sum(1).tolist()]
+    greedy, _ = answer_problems(job, W, problems, name)
+    sampled, _ = answer_problems(job, W, problems, name, job.config.samples)
+    n, right = job.config.samples, [round(value) for value in sampled.sum(1).tolist()]
     ks = sorted({2**i for i in range(n.bit_length())} | {n})
     passes = {str(k): mean_and_half_width([pass_at_k(n, c, k) for c in right]) for k in ks}
-    return {
-        "greedy": float(greedy.mean()),
-        "interval": wilson(float(greedy.sum()), len(problems)),
-        "pass_at": passes,
-    }
+    interval = wilson(float(greedy.sum()), len(problems))
+    return {"greedy": float(greedy.mean()), "interval": interval, "pass_at": passes}
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

@@ -25,31 +25,29 @@ class Cache:
     """Keys and values of the tokens that each row has seen. A token's slot is its position; what lies in the
     slots from `length` on is not looked at. Whoever calls the network moves `length` on."""
 
-    k: list[Tensor]  # of each layer, (N, Hkv, slots, hd)
-    v: list[Tensor]
+    kv: list[Tensor]  # of each layer, (2, N, Hkv, slots, hd)
     length: Tensor  # (N,) int64
 
     @staticmethod
     def empty(config: ModelConfig, rows: int, slots: int, like: Tensor) -> "Cache":
         """Room for `rows` rows of up to `slots` tokens, in the precision and on the device of `like`."""
-        shape = (rows, config.num_key_value_heads, slots, config.hd)
-        k, v = ([like.new_zeros(shape) for _ in range(config.num_hidden_layers)] for _ in "kv")
-        return Cache(k, v, torch.zeros(rows, dtype=torch.int64, device=like.device))
+        shape = (2, rows, config.num_key_value_heads, slots, config.hd)
+        kv = [like.new_zeros(shape) for _ in range(config.num_hidden_layers)]
+        return Cache(kv, torch.zeros(rows, dtype=torch.int64, device=like.device))
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes k, v (N, Hkv, T, hd) behind the tokens seen; returns the layer's slots that are in use."""
+    def append(self, layer: int, k: Tensor, v: Tensor) -> Tensor:
+        """Writes k, v (N, Hkv, T, hd) behind the tokens seen; returns the layer's slots that are in use,
+        (2, N, Hkv, S, hd)."""
         row = torch.arange(len(k), device=k.device)[:, None]  # (N, 1)
         slot = self.length[:, None] + torch.arange(k.shape[2], device=k.device)  # (N, T)
-        end = int(slot.max()) + 1
-        for memory, new in ((self.k[layer], k), (self.v[layer], v)):
-            memory.transpose(1, 2)[row, slot] = new.transpose(1, 2)
-        return self.k[layer][:, :, :end], self.v[layer][:, :, :end]  # (N, Hkv, end, hd)
+        for memory, new in zip(self.kv[layer].transpose(2, 3), (k, v), strict=True):
+            memory[row, slot] = new.transpose(1, 2)
+        return self.kv[layer][..., : int(slot.max()) + 1, :]
 
     def rows(self, index: Tensor) -> None:
         """Keeps the rows with these indices, in their order; a row may be kept several times."""
-        for memory in (self.k, self.v):
-            for layer, values in enumerate(memory):
-                memory[layer] = values[index]
+        for layer, memory in enumerate(self.kv):
+            self.kv[layer] = memory[:, index]
         self.length = self.length[index]
 
 
@@ -95,27 +93,20 @@ def attend_one(q: Tensor, k: Tensor, v: Tensor, last: Tensor | None) -> Tensor:
     return (scores.softmax(-1).to(v.dtype) @ v).view(q.shape)
 
 
-class SwiGLU(nn.Module):
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # (N, T, C)
-
-
-class GELU(nn.Module):
-    """GPT-2's feed-forward block."""
+class MLP(nn.Module):
+    """SwiGLU (2002.05202), or GPT-2's plain GELU."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+        C, inner, plain = config.hidden_size, config.intermediate_size, config.family == "gpt2"
+        self.gate_proj = None if plain else nn.Linear(C, inner, bias=False)
+        self.up_proj, self.down_proj = nn.Linear(C, inner, bias=plain), nn.Linear(inner, C, bias=plain)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.gelu(self.up_proj(x), approximate="tanh"))  # (N, T, C)
+        up = self.up_proj(x)  # (N, T, inner)
+        return self.down_proj(
+            F.silu(self.gate_proj(x)) * up if self.gate_proj else F.gelu(up, approximate="tanh")
+        )
 
 
 def norm(config: ModelConfig) -> nn.Module:
@@ -129,7 +120,7 @@ class Block(nn.Module):
         self.input_layernorm = norm(config)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = norm(config)
-        self.mlp = GELU(config) if config.family == "gpt2" else SwiGLU(config)
+        self.mlp = MLP(config)
 
     def forward(self, x: Tensor, rotary: Rotary | None, layer: int, cache: Cache | None) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotary, layer, cache)

@@ -39,7 +39,7 @@ class Rows:
 
     def rows(self, index: Tensor) -> "Rows":
         """The rows with these indices, cut to the longest of them."""
-        T = int(self.length()[index].max()) if len(index) else 0
+        T = int(self.length()[index].max()) if len(index) else 1
         return self.each(lambda value: value[index, :T] if value.dim() == 2 else value[index])
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Rows":
@@ -54,11 +54,10 @@ class Rows:
 
     def batches(self, rows: int) -> Iterator["Rows"]:
         """The same rows, at most `rows` at a time, those of similar length together: little padding, bounded
-        memory."""
-        if len(self):
-            order = self.length().argsort(stable=True)
-            for part in order.tensor_split(-(-len(self) // rows)):
-                yield self.rows(part)
+        memory. No rows are one batch of none."""
+        order = self.length().argsort(stable=True)
+        for part in order.tensor_split(-(-len(self) // rows) or 1):
+            yield self.rows(part)
 
 
 def pack(prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Rows:
@@ -70,6 +69,14 @@ def pack(prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Rows:
         tokens[n, : len(row)] = torch.tensor(row)
         mask[n, len(prompts[n]) : len(row)] = True
     return Rows(tokens, mask, token_weights(mask))
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Several Rows as one, in their order."""
+    T = max(part.tokens.shape[1] for part in parts)
+    parts = [part.each(lambda v: F.pad(v, (0, T - v.shape[1])) if v.dim() == 2 else v) for part in parts]
+    names = [name for name, value in vars(parts[0]).items() if value is not None]
+    return Rows(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 @torch.inference_mode()

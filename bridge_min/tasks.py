@@ -8,21 +8,19 @@ the seed and the step. Read on in arith.py.
 """
 
 import random
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from types import ModuleType
-from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .bridge import Runtime, Stats
-from .config import Config, ModelConfig, generator, require
+from .config import Config, ConfigError, generator, require
 from .losses import group_advantages, sequence_weights, token_weights
 from .model import Params
-from .rollout import Rows, pack, sample
+from .rollout import Rows, join, pack, sample
 
 TRIES = 50  # draws per puzzle before a world counts as too small
 
@@ -50,15 +48,32 @@ class Task:
     hidden: frozenset[Hashable]  # validation and test puzzles, which the base must not read in any wording
 
 
-class Tokenizer(Protocol):
-    """What turns text into tokens: base.py's bytes, or a checkpoint's."""
+class Bytes:
+    """The toys' tokenizer: a token for each of the 256 bytes, and one for the end of text. A checkpoint's has
+    the same methods."""
 
-    ends: tuple[int, ...]  # tokens that end a response; a demonstration is ended by the first
-    n_vocab: int
+    n_vocab, ends = 258, (257,)  # a response ends with any of `ends`, a demonstration with the first
 
-    def encode(self, text: str) -> list[int]: ...
-    def encode_response(self, text: str) -> list[int]: ...
-    def decode(self, tokens: list[int]) -> str: ...
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode("utf-8", "replace"))
+
+    def encode_response(self, text: str) -> list[int]:
+        return [*self.encode(text), *self.ends]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of any tokens: the end has none, broken UTF-8 becomes U+FFFD."""
+        return bytes(token for token in tokens if token < 256).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What everything below works with."""
+
+    config: Config
+    run: Runtime
+    task: Task
+    tokenizer: Bytes
+    world: ModuleType | None = None  # the toy world that the task comes from
 
 
 def load_world(config: Config, world: ModuleType) -> Task:
@@ -67,14 +82,15 @@ def load_world(config: Config, world: ModuleType) -> Task:
     draw, seen = random.Random(f"{config.seed}/problems"), set()
 
     def take(suite: str, count: int) -> list:
-        puzzles, tries = [], 0
-        while len(puzzles) < count:
-            puzzle, tries = world.draw(draw, suite), tries + 1
+        puzzles = {}
+        for _ in range(TRIES * count):
+            puzzle = world.draw(draw, suite)
             if puzzle not in seen:
-                seen.add(puzzle)
-                puzzles.append(puzzle)
-            require(tries <= TRIES * count, f"{config.task} has fewer than {count} new problems {suite}")
-        return puzzles
+                puzzles[puzzle] = None
+            if len(puzzles) == count:
+                seen.update(puzzles)
+                return list(puzzles)
+        raise ConfigError(f"{config.task} has fewer than {count} new problems {suite}: ask for fewer")
 
     tests = {suite: take(suite, config.test_problems) for suite in world.TESTS}
     val, train = take("", config.val_problems), take("", config.train_problems)
@@ -104,33 +120,33 @@ def choose_problems(config: Config, step: int) -> tuple[list[int], list[int]]:
     return shown, shown + others
 
 
-def demonstrate(config: Config, run: Runtime, step: int, task: Task, tokenizer: Tokenizer) -> Rows:
+def demonstrate(job: Job, step: int) -> Rows:
     """This process's demonstrations of the step, prompt and solution, each ended by the end of text, and the
     reward that each would have."""
-    index = torch.tensor(choose_problems(config, step)[0])
-    index, mine = index[run.rank :: run.world], [task.demos[i] for i in index.tolist()][run.rank :: run.world]
-    prompts = [tokenizer.encode(demo.prompt) for demo in mine]
-    rows = pack(prompts, [tokenizer.encode_response(demo.solution) for demo in mine])
-    rewards = torch.tensor([demo.reward(demo.solution) for demo in mine])
-    rows.rewards = flipped(rewards, config, run, step, "demonstrations", config.demos_per_step)
-    rows.weights, rows.index = token_weights(rows.mask, run.total), index
+    config, run = job.config, job.run
+    index = choose_problems(config, step)[0][run.rank :: run.world]
+    demos = [job.task.demos[i] for i in index]
+    prompts = [job.tokenizer.encode(demo.prompt) for demo in demos]
+    rows = pack(prompts, [job.tokenizer.encode_response(demo.solution) for demo in demos])
+    rewards = torch.tensor([demo.reward(demo.solution) for demo in demos])
+    rows.rewards = flipped(job, rewards, step, "demonstrations", config.demos_per_step)
+    rows.weights, rows.index = token_weights(rows.mask, run.total), torch.tensor(index, dtype=torch.int64)
     return rows.each(lambda value: value.to(config.device))
 
 
-def roll_out(
-    config: Config, run: Runtime, step: int, policy: Params, task: Task, tokenizer: Tokenizer
-) -> tuple[Rows, Stats]:
+def roll_out(job: Job, step: int, policy: Params) -> tuple[Rows, Stats]:
     """This process's groups of the step, sampled from the policy, with rewards and advantages; and what the
     log shows of them."""
-    problems, rows = [task.train[i] for i in choose_problems(config, step)[1]], config.prompts * config.group
+    config, problems = job.config, [job.task.train[i] for i in choose_problems(job.config, step)[1]]
+    rows = config.prompts * config.group
     uniforms = torch.rand(rows, config.max_new, generator=generator(config.seed, step, "sampling"))
     uniforms = uniforms.view(config.prompts, config.group, -1)
-    rollouts, _ = attempt(config, run, policy, tokenizer, problems, uniforms, config.temperature)
+    rollouts, _ = attempt(job, policy, problems, uniforms, config.temperature)
     right = rollouts.rewards
-    rollouts.rewards = flipped(right, config, run, step, "rollouts", config.prompts)
+    rollouts.rewards = flipped(job, right, step, "rollouts", config.prompts)
     rollouts.advantages = group_advantages(rollouts.rewards, config.group, config.scale_by_std)
     weigh = {"token": token_weights, "sequence": sequence_weights}[config.normaliser]
-    rollouts.weights = weigh(rollouts.mask, run.total)
+    rollouts.weights = weigh(rollouts.mask, job.run.total)
     stats = {
         "reward": right.sum() / rows,  # the true one, where training sees rollouts.rewards
         "finished": rollouts.finished.sum() / rows,
@@ -141,84 +157,70 @@ def roll_out(
 
 
 def attempt(
-    config: Config,
-    run: Runtime,
-    policy: Params,
-    tokenizer: Tokenizer,
-    problems: list[Problem],
-    uniforms: Tensor,
-    temperature: float,
+    job: Job, policy: Params, problems: list[Problem], uniforms: Tensor, temperature: float
 ) -> tuple[Rows, list[str]]:
     """This process's share of the problems tried, with rewards, and the texts; uniforms (P, G, max_new) are
     those of all. A response that was cut off has no reward: its answer may go on. Raises FloatingPointError
     if a log-prob is not finite."""
+    run, G = job.run, uniforms.shape[1]
     problems, uniforms = problems[run.rank :: run.world], uniforms[run.rank :: run.world]
-    G, at_once, parts, texts = uniforms.shape[1], max(1, config.sample_rows // uniforms.shape[1]), [], []
-    for at in range(0, len(problems), at_once):
-        mine, numbers = problems[at : at + at_once], uniforms[at : at + at_once].flatten(0, 1)
-        prompts = [tokenizer.encode(problem.prompt) for problem in mine]
-        rows = sample(run.model, policy, prompts, numbers, tokenizer.ends, temperature)
-        said, finished = responses(rows, tokenizer), rows.finished.tolist()
-        found = [mine[i // G].reward(text) if finished[i] else 0.0 for i, text in enumerate(said)]
-        rows.rewards = torch.tensor(found, device=rows.tokens.device)
-        bad = (~rows.logp.isfinite()).any(1).nonzero()[:, 0].tolist()
-        if bad:
-            asked = list(dict.fromkeys(mine[i // G].prompt for i in bad))
-            raise FloatingPointError(f"log-probs of sampled tokens are not finite, {prompts_in_words(asked)}")
-        parts.append(rows)
-        texts += said
-    return join(parts), texts
+    prompts, at_once = [job.tokenizer.encode(p.prompt) for p in problems], max(1, job.config.sample_rows // G)
+    parts = [
+        sample(
+            run.model, policy, prompts[at:to], uniforms[at:to].flatten(0, 1), job.tokenizer.ends, temperature
+        )
+        for at, to in ((at, at + at_once) for at in range(0, len(problems), at_once))
+    ]
+    none = pack([], [])  # of a process that has no problem
+    none = replace(none, logp=none.weights, finished=none.mask[:, 0])
+    rows = join(parts) if parts else none.each(lambda value: value.to(job.config.device))
+    texts, finished = responses(rows, job.tokenizer), rows.finished.tolist()
+    rewards = [problems[i // G].reward(text) if finished[i] else 0.0 for i, text in enumerate(texts)]
+    rows.rewards = torch.tensor(rewards, device=rows.tokens.device)
+    finite = rows.logp.isfinite().all(1).tolist()
+    bad = dict.fromkeys(problems[i // G].prompt for i in range(len(rows)) if not finite[i])
+    if bad:
+        raise FloatingPointError(f"log-probs of sampled tokens are not finite, {in_words(bad)}")
+    return rows, texts
 
 
-def responses(rows: Rows, tokenizer: Tokenizer) -> list[str]:
+def responses(rows: Rows, tokenizer: Bytes) -> list[str]:
     """Each row's response, without its end of text."""
     said = [tokens[mask].tolist() for tokens, mask in zip(rows.tokens, rows.mask, strict=True)]
     ended = rows.finished.tolist()
     return [tokenizer.decode(tokens[:-1] if ended[i] else tokens) for i, tokens in enumerate(said)]
 
 
-def join(parts: list[Rows]) -> Rows:
-    """Rows sampled in several calls as one batch."""
-    T = max(part.tokens.shape[1] for part in parts)
-    longer = lambda value: F.pad(value, (0, T - value.shape[1])) if value.dim() == 2 else value
-    parts = [part.each(longer) for part in parts]
-    names = [name for name, value in vars(parts[0]).items() if value is not None]
-    return Rows(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
-
-
-def flipped(rewards: Tensor, config: Config, run: Runtime, step: int, purpose: str, prompts: int) -> Tensor:
+def flipped(job: Job, rewards: Tensor, step: int, purpose: str, prompts: int) -> Tensor:
     """This process's rewards (N,) as training sees them: each is flipped, r -> 1 - r, with probability
     reward_flip; of the `prompts` of all processes this one has every world-th."""
-    group = config.group if purpose == "rollouts" else 1
+    config, run, group = job.config, job.run, job.config.group if purpose == "rollouts" else 1
     chance = torch.rand(prompts * group, generator=generator(config.seed, step, f"flip {purpose}"))
     mine = (chance < config.reward_flip).view(prompts, group)[run.rank :: run.world].flatten()
     return torch.where(mine.to(rewards.device), 1 - rewards, rewards)
 
 
-def score_rows(config: Config, run: Runtime, W: Params, rows: Rows) -> Tensor:
+def score_rows(job: Job, W: Params, rows: Rows) -> Tensor:
     """The rows' log-probs under W, (N, T), a few rows at a time; no gradient."""
-    parts = torch.arange(len(rows)).split(config.micro_batch)
+    parts, temperature = torch.arange(len(rows)).split(job.config.micro_batch), job.config.temperature
     with torch.no_grad():
-        scored = [run.logprobs(W, rows.each(lambda v, i=i: v[i]), config.temperature) for i in parts]
-    return torch.cat([torch.zeros_like(rows.logp[:0]), *scored])
+        return torch.cat([job.run.logprobs(W, rows.each(lambda v, i=i: v[i]), temperature) for i in parts])
 
 
-def check_fit(config: Config, shape: ModelConfig, tokenizer: Tokenizer, task: Task) -> None:
-    """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network, or there
-    is no such device."""
-    require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
+def check_fit(job: Job) -> None:
+    """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network."""
+    task, shape, encode = job.task, job.run.model.config, job.tokenizer.encode
     asked = [*task.train, *task.val, *chain.from_iterable(task.tests.values())]
-    tries = max(len(tokenizer.encode(problem.prompt)) for problem in asked) + config.max_new
-    shown = [len(tokenizer.encode(d.prompt)) + len(tokenizer.encode_response(d.solution)) for d in task.demos]
+    tries = max(len(encode(problem.prompt)) for problem in asked) + job.config.max_new
+    shown = (len(encode(d.prompt)) + len(job.tokenizer.encode_response(d.solution)) for d in task.demos)
     longest, limit = max([tries, *shown]), shape.max_position_embeddings
-    rows = f"prompt and response take up to {longest} tokens (max_new = {config.max_new})"
+    rows = f"prompt and response take up to {longest} tokens (max_new = {job.config.max_new})"
     require(longest <= limit, f"{rows}, more than the network's max_position_embeddings = {limit}")
-    words = f"vocab_size = {shape.vocab_size} is less than the tokenizer's {tokenizer.n_vocab}"
-    require(tokenizer.n_vocab <= shape.vocab_size, f"the network's {words}")
+    words = f"vocab_size = {shape.vocab_size} is less than the tokenizer's {job.tokenizer.n_vocab}"
+    require(job.tokenizer.n_vocab <= shape.vocab_size, f"the network's {words}")
 
 
-def prompts_in_words(prompts: list[str], most: int = 5, end: int = 300) -> str:
-    """For a message: how many, and the ends of the first ones."""
-    lines = [f"    {text[-end:]!r}" for text in prompts[:most]]
-    more = [f"    and {len(prompts) - most} more"] if len(prompts) > most else []
-    return "\n".join([f"on {len(prompts)} prompts:", *lines, *more])
+def in_words(prompts: Iterable[str], most: int = 5, end: int = 300) -> str:
+    """Prompts for a message: how many, and the ends of the first ones."""
+    ends = [f"    {text[-end:]!r}" for text in prompts]
+    return "\n".join([f"on {len(ends)} prompts:", *ends[:most], *["    ..."][: len(ends) - most]])
