@@ -18,14 +18,14 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
-from bridge_min import base, bridge, evaluate, tasks
-from bridge_min.bridge import Method, Players, Step
+from bridge_min import base, bridge, evaluate, optimizer, tasks
+from bridge_min.bridge import Method, Players, State, Step
 from bridge_min.checkpoint import load_latest, save_run, write
 from bridge_min.config import Config, load_config, require
 from bridge_min.model import Params, build
@@ -38,14 +38,14 @@ MANY = "TORCHELASTIC_RUN_ID" in os.environ  # processes, which torchrun has star
 
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
     """From the base, or from the last checkpoint, to the end and the table."""
-    job, method, (select, memory) = open_job(config), open_method(config), open_selection(config)
-    run, out = job.run, Path(config.out)
+    job, (method, select, memory), out = open_job(config), open_method(config), Path(config.out)
+    run = job.run
     lock = open_folder(config, resume, overwrite) if run.rank == 0 else None  # held until the run ends
     theta = load_base(job)
     reference = run.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
     players = {name: run.keep(params) for name, params in bridge.start(config, method, theta).items()}
     del theta  # the players have it now; the table at the end loads it again
-    state = {**players, **bridge.moments(players), **memory}
+    state = {**players, **optimizer.moments(players), **memory}
     saved = load_latest(out, state, run)
     log, caught = RunLog(config, run, saved or 0), catch_signals(run)
     if saved is None:
@@ -67,12 +67,12 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         sampled = time.perf_counter()
 
         directions, found = method.update(Step(config, run, demos, rollouts, step, select), players)
-        norms = {name: bridge.total_norm(g, run.total) for name, g in directions.items()}
+        norms = {name: optimizer.total_norm(g, run.total) for name, g in directions.items()}
         check_finite(job, step, norms, saved)
         for name, g in directions.items():
             lr = config.lr_lora if name == "w" else config.lr
-            lr *= bridge.schedule(*method.stage(config, step), config.warmup)
-            bridge.ascend(state, name, g, norms[name], lr, config.max_grad_norm, step)
+            lr *= optimizer.schedule(*method.stage(config, step), config.warmup)
+            optimizer.ascend(state, name, g, norms[name], lr, config.max_grad_norm, step)
         del directions, g  # as large as the players: not while the next step samples
 
         done, seconds = step + 1, {"data": sampled - began, "update": time.perf_counter() - sampled}
@@ -90,7 +90,6 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # all is saved: from here on they end the run
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    export(job, players)
     finish(job, players)
     del lock
 
@@ -98,29 +97,30 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
 def check_finite(job: Job, step: int, norms: Params, saved: int | None) -> None:
     """The one check before anything moves. Raises FloatingPointError that names the step and its prompts."""
     wrong = ", ".join(name for name, norm in norms.items() if not math.isfinite(norm))
+    asked = [job.task.train[i].prompt for i in tasks.choose_problems(job.config, step)[1]] if wrong else []
+    kept = f"The last good state is checkpoint-{saved:06}." if saved else "No step was saved yet."
+    advice = f"{kept} Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
     if wrong:
-        asked = [job.task.train[i].prompt for i in tasks.choose_problems(job.config, step)[1]]
-        kept = f"The last good state is checkpoint-{saved:06}." if saved else "No step was saved yet."
-        advice = "Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
-        what = f"step {step}: the gradient of {wrong} is not finite, {tasks.in_words(asked)}"
-        raise FloatingPointError(f"{what}\n{kept} {advice}")
+        where = f"step {step}: the gradient of {wrong} is not finite"
+        raise FloatingPointError(f"{where}, {tasks.in_words(asked)}\n{advice}")
 
 
 def finish(job: Job, players: Players) -> None:
-    """The table on the test suites, and results.json with the same."""
-    config, run, results = job.config, job.run, {}
+    """The model, whole; the table on the test suites; and results.json with the same."""
+    config, run, w, results = job.config, job.run, players.get("w", {}), {}
+    policies = {f"trained by {config.method}": lambda: run.acting(players["theta"], w)}
+    if config.table == "all" and "theta_hat" in players:
+        policies = {"shadow (theta_hat, w)": lambda: run.acting(players["theta_hat"], w), **policies}
+    if config.table == "all":
+        policies = {"base": lambda: load_base(job), **policies}
+    export(job, run.acting(players["theta"], w), run.full(players["theta"]), run.full(w))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB
-    if config.device == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**30
+    peak = torch.cuda.max_memory_allocated() / 2**30 if config.device == "cuda" else peak
     print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
-    acting = lambda name: run.acting(players[name], players.get("w", {}))
-    rows = {"base": lambda: load_base(job), "shadow (theta_hat, w)": lambda: acting("theta_hat")}
-    rows[f"trained by {config.method}"] = lambda: acting("theta")
-    for name in list(rows)[{"all": 0, "trained": 2, "none": 3}[config.table] :]:
-        if "shadow" not in name or "theta_hat" in players:
-            W = rows[name]()  # only now: with the others it would not fit
-            results[name] = {k: evaluate.score(job, W, tests, k) for k, tests in job.task.tests.items()}
-            print(f"\n{name}, per cent\n{evaluate.table(results[name])}")
+    for name, policy in policies.items() if config.table != "none" else ():
+        W = policy()  # only now: with the others it would not fit
+        results[name] = {k: evaluate.score(job, W, tests, k) for k, tests in job.task.tests.items()}
+        print(f"\n{name}, per cent\n{evaluate.table(results[name])}")
     if run.rank == 0:
         write(Path(config.out) / "results.json", json.dumps({"scores": results, "peak_gib": peak}).encode())
     print(f"\nThe model is in {Path(config.out) / 'model'}")
@@ -128,92 +128,60 @@ def finish(job: Job, players: Players) -> None:
 
 # --- The rooms that a config asks for -----------------------------------------------------------------------
 
+room = importlib.import_module
+
 
 def open_job(config: Config) -> Job:
     """Problems, tokenizer, network and runtime. Raises ConfigError, before anything is computed."""
     torch.set_num_threads(config.threads)
+    known, scaled = (*WORLDS, "jsonl"), config.dtype != "float32" or config.recompute or MANY
+    require(config.task in known, f"task = {config.task!r} is not one of {', '.join(known)}")
     require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
-    require(
-        config.task in (*WORLDS, "jsonl"), f"task = {config.task!r} is not one of {', '.join(WORLDS)}, jsonl"
-    )
-    tokenizer, shape, world = tasks.Bytes(), config.model, None
-    if config.base:
-        from bridge_min import real
-
-        tokenizer, shape = real.open_base(config)
-    if config.task == "jsonl":
-        from bridge_min.real import jsonl
-
-        task = jsonl.load_task(config)
-    else:
-        world = importlib.import_module(WORLDS[config.task])
-        task = tasks.load_world(config, world)
-    run = bridge.plain_runtime(build(shape), config)
-    if config.dtype != "float32" or config.recompute or MANY:
-        from bridge_min import scale
-
-        run = scale.scaled_runtime(build(shape), config)
-    job = Job(config, run, task, tokenizer, world)
+    open_base = room("bridge_min.real").open_base if config.base else lambda c: (tasks.Bytes(), c.model)
+    tokenizer, shape = open_base(config)
+    world = None if config.task == "jsonl" else room(WORLDS[config.task])
+    task = tasks.load_world(config, world) if world else room("bridge_min.real.jsonl").load_task(config)
+    make_runtime = room("bridge_min.scale").scaled_runtime if scaled else bridge.plain_runtime
+    job = Job(config, make_runtime(build(shape), config), task, tokenizer, world)
     tasks.check_fit(job)
     return job
 
 
 def load_base(job: Job) -> Params:
     """The weights to begin from, in full."""
-    if not job.config.base:
-        return base.toy_base(job)
-    from bridge_min import real
-
-    return real.load_pretrained(Path(job.config.base), device=job.config.device)[1]
+    return room("bridge_min.real").load_base(job.config) if job.config.base else base.toy_base(job)
 
 
-def open_method(config: Config) -> Method:
-    """The rule that `method` names, here or in study/. Raises ConfigError."""
+def open_method(config: Config) -> tuple[Method, Callable | None, State]:
+    """The rule that `method` names; what chooses its demonstrations, if not all count; what that remembers.
+    Raises ConfigError."""
     name, methods = config.meta if config.method == "bridge" else config.method, bridge.METHODS
     if name not in methods:
-        from bridge_min.study.rivals import RIVALS
-
-        methods = methods | RIVALS
+        methods = methods | room("bridge_min.study.rivals").RIVALS
     require(name in methods, f"method = {name!r} is not one of bridge, {', '.join(methods)}")
-    selects = config.select == "none" or methods[name].selects
-    require(selects, f"select = {config.select!r} goes with method = bridge or mix, not {name}")
-    return methods[name]
-
-
-def open_selection(config: Config) -> tuple:
-    """What chooses the demonstrations, if not all count, and what it remembers of them."""
     if config.select == "none":
-        return None, {}
-    from bridge_min.study.gain import selection
+        return methods[name], None, {}
+    require(methods[name].selects, f"select = {config.select!r} does not go with method = {name}")
+    return methods[name], *room("bridge_min.study.gain").selection(config)
 
-    return selection(config)
 
-
-def export(job: Job, players: Players) -> None:
+def export(job: Job, policy: Params, theta: Params, w: Params) -> None:
     """The merged model; of a checkpoint also theta, and w as PEFT has it."""
-    theta, w, out = job.run.full(players["theta"]), job.run.full(players.get("w", {})), Path(job.config.out)
-    policy = job.run.acting(players["theta"], players.get("w", {}))
-    if job.run.rank == 0 and not job.config.base:
-        base.save_model(out / "model", policy, job.config)
+    if job.run.rank == 0 and job.config.base:
+        room("bridge_min.real").export(job.config, job.run.model.config, policy, theta, w)
     elif job.run.rank == 0:
-        from bridge_min import real
-
-        real.export(job.config, job.run.model.config, policy, theta, w)
+        base.save_model(Path(job.config.out) / "model", policy, job.config)
 
 
 def cli(arguments: Sequence[str]) -> None:
     flags = [argument for argument in arguments if argument in ("--resume", "--overwrite")]
-    rest, together = [argument for argument in arguments if argument not in flags], nullcontext()
+    rest = [argument for argument in arguments if argument not in flags]
     if not rest or rest[0].startswith("-"):
         sys.exit(__doc__)
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
         config = load_config(rest[0], rest[1:])
-        if MANY:
-            from bridge_min.scale.processes import joined
-
-            together = joined(config.device)
-        with together:
+        with room("bridge_min.scale.processes").joined(config.device) if MANY else nullcontext():
             train(config, "--resume" in flags, "--overwrite" in flags)
     except (ValueError, FloatingPointError, ConnectionError) as error:
         sys.exit(f"error: {error}")

@@ -16,21 +16,17 @@ from types import ModuleType
 
 import torch
 
-from .bridge import Step, ascend, gradients, j_sft, moments, plain_runtime, schedule, total_norm
+from .bridge import Step, gradients, j_sft, plain_runtime
 from .checkpoint import check_shapes, load_folder, save_folder
 from .config import Config, generator, make, to_json
-from .evaluate import answer_problems
 from .model import Params, build, init_params
+from .optimizer import ascend, moments, schedule, total_norm
 from .rollout import pack
 from .tasks import Bytes, Job, Task
 
-SETTINGS = (
-    *("seed", "threads", "task", "model", "max_new", "temperature", "sample_rows"),
-    *("base_steps", "base_target", "base_batch", "base_lr"),
-)
+SETTINGS = ("seed", "threads", "task", "model", "base_steps", "base_batch", "base_lr")
 NO_PART = ("checkpoint.py", "run.py")  # files of this ring that a base does not depend on
-MICRO_BATCH, WARMUP, MAX_GRAD_NORM = 32, 20, 1.0  # rows, steps, norm
-CHECK_EVERY, CHECK_SAMPLES = 50, 2  # steps, responses per validation problem
+MICRO_BATCH, WARMUP, MAX_GRAD_NORM, LOG_EVERY = 32, 20, 1.0, 50  # rows, steps, norm, steps
 
 
 def toy_base(job: Job) -> Params:
@@ -71,36 +67,23 @@ def base_folder(config: Config, world: ModuleType, task: Task) -> Path:
 
 
 def pretrain(settings: Config, world: ModuleType, task: Task) -> Params:
-    """Next-token training on the documents' responses (the prompts are random numbers), from fresh weights,
-    until the sampled responses solve `base_target` of the validation problems. How long that takes differs by
-    seed."""
+    """Next-token training on the documents' responses (prompts are random numbers), from fresh weights."""
     theta = init_params(settings.model, generator(settings.seed, 0, "init"))
-    job = Job(settings, plain_runtime(build(settings.model), settings), task, Bytes())
-    state, began, encode = (
-        {"theta": theta, **moments({"theta": theta})},
-        time.monotonic(),
-        job.tokenizer.encode,
-    )
-    for step in range(settings.base_steps):
+    run, tokenizer, began = plain_runtime(build(settings.model), settings), Bytes(), time.monotonic()
+    state, steps = {"theta": theta, **moments({"theta": theta})}, settings.base_steps
+    for step in range(steps):
         documents = read(settings, step, world, task.hidden)
-        responses = [job.tokenizer.encode_response(response) for _, response in documents]
-        s = Step(settings, job.run, pack([encode(prompt) for prompt, _ in documents], responses), None)
+        prompts = [tokenizer.encode(prompt) for prompt, _ in documents]
+        s = Step(
+            settings, run, pack(prompts, [tokenizer.encode_response(text) for _, text in documents]), None
+        )
         g, _, stats = gradients(s, [j_sft(s)], theta, {})
-        lr = settings.base_lr * schedule(step, settings.base_steps, WARMUP)
+        lr = settings.base_lr * schedule(step, steps, WARMUP)
         ascend(state, "theta", g, total_norm(g), lr, MAX_GRAD_NORM, step)
         done = step + 1
-        if done in (5, 20) or done % CHECK_EVERY == 0 or done == settings.base_steps:
-            left = (time.monotonic() - began) / done * (settings.base_steps - done)
-            line = (
-                f"base: step {done:>4}/{settings.base_steps}  loss {stats['sft_loss']:.3f}  {left:.0f} s left"
-            )
-            solved = 0.0
-            if done % CHECK_EVERY == 0:
-                solved = float(answer_problems(job, theta, task.val, "val", CHECK_SAMPLES)[0].mean())
-                line += f"  solves {solved:.3f} of validation"
-            print(line)
-            if solved >= settings.base_target:
-                break
+        if done in (5, 20) or done % LOG_EVERY == 0 or done == steps:
+            left = (time.monotonic() - began) / done * (steps - done)
+            print(f"base: step {done:>4}/{steps}  loss {stats['sft_loss']:.3f}  {left:.0f} s left")
     return theta
 
 

@@ -7,10 +7,9 @@
 
 The last bracket is the cooperative gain: what joint training has over RL alone, on the same rollouts.
 `first_order` below is these lines; what comes before it are the objectives and their gradients, what comes
-after it the other readings, the optimizer step, and METHODS. Read on in tasks.py for where rows come from.
+after it the other readings, and METHODS. Read on in optimizer.py.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.adamw import adamw
 
 from .config import Config, generator
 from .lora import init_lora, merge
@@ -67,9 +65,7 @@ class Term:
     value: Callable[[Tensor, Rows], tuple[Tensor, Stats]]
     rows: Rows
     temperature: float = 1.0
-    choose: Callable[[Params, Params], tuple[Rows, Stats]] | None = (
-        None  # rows, from W and the gradient so far
-    )
+    choose: Callable[[Params, Params], tuple[Rows, Stats]] | None = None  # rows, by W and the gradient so far
 
 
 Objective = list[Term]
@@ -211,38 +207,6 @@ def cooperation(stats: Stats, stats_hat: Stats) -> Stats:
     the shadow's importance ratio."""
     hat = {f"{name}_hat": stats_hat[name] for name in ("ratio", "weight")}
     return {**stats, **hat, "gain": stats["j_rl"] - stats_hat["j_rl"]}
-
-
-# --- The optimizer step -------------------------------------------------------------------------------------
-
-
-def moments(players: Players) -> State:
-    """Adam's two running means for every player: "theta.m", "theta.v", ..."""
-    zeros = lambda params: {name: torch.zeros_like(value) for name, value in params.items()}
-    return {f"{name}.{kind}": zeros(params) for name, params in players.items() for kind in "mv"}
-
-
-def schedule(step: int, steps: int, warmup: int) -> float:
-    """The share of the peak step size: linear warm-up, then cosine decay to a tenth."""
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return 0.55 + 0.45 * math.cos(math.pi * progress)
-
-
-def total_norm(g: Params, total: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
-    """Of all the tensors together, and of all processes' slices of them."""
-    return total(torch.nn.utils.get_total_norm(g.values()).double().square()).sqrt()
-
-
-def ascend(state: State, name: str, g: Params, norm: Tensor, lr: float, max_norm: float, number: int) -> None:
-    """One Adam step of the player `name` along g, whose norm is given, clipped to max_norm; `number` steps
-    were done before. The state and g change in place."""
-    params, m, v = (list(state[key].values()) for key in (name, f"{name}.m", f"{name}.v"))
-    clipped = [g[key].mul_((max_norm / (norm + 1e-6)).clamp(max=1.0)) for key in state[name]]
-    done = [torch.full((), float(number), device=value.device) for value in params]
-    adam = {"amsgrad": False, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "maximize": True}
-    adamw(params, clipped, m, v, [], done, fused=True, lr=lr, **adam)
 
 
 # --- What `method` chooses from -----------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from .bridge import Runtime, State
 from .model import Params
 
 MANIFEST = "manifest.json"
+WHOLE = "memory"  # what selection remembers, whole in every process; all else of a state is kept in slices
 
 
 class CheckpointError(ValueError):
@@ -127,7 +128,7 @@ def save_run(out: Path, done: int, state: State, run: Runtime, before: int | Non
     """The state after `done` updates, as checkpoint-<done>/. Randomness needs nothing: it follows from (seed,
     step). Of the older ones only that after `before` updates is kept. Every tensor is whole in the files,
     however many processes share it; the first one writes."""
-    parts = ((name, run.full(params)) for name, params in state.items())
+    parts = ((name, params if name == WHOLE else run.full(params)) for name, params in state.items())
     if run.rank:
         return list(parts).clear()  # takes part in the gathering
     save_folder(out / f"checkpoint-{done:06}", parts, {"done": done})
@@ -167,7 +168,8 @@ def load_run(folder: Path, state: State, run: Runtime) -> None:
     """Fills the state in place from one checkpoint. Raises CheckpointError."""
     parts = load_folder(folder)[1]
     for name, params in state.items():
-        found = run.keep(dict(parts.get(name, ())))
+        found = dict(parts.get(name, ()))
+        found = found if name == WHOLE else run.keep(found)
         check_shapes(folder / f"{name}.safetensors", found, params)
         for key, value in params.items():
             value.copy_(found[key])

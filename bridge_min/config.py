@@ -89,9 +89,7 @@ class Config:
     data: str = "data"  # jsonl: folder of the files
     train_file: str = ""  # jsonl: JSON lines; the validation problems are taken from it
     test_files: tuple[str, ...] = ()  # jsonl: JSON lines, one test suite each
-    prompt: str = (
-        "{problem}"  # jsonl: how a problem is put to the model, special tokens and examples included
-    )
+    prompt: str = "{problem}"  # jsonl: how a problem is put to the model, special tokens included
     end: tuple[str, ...] = ()  # tokens that end a response, the first a demonstration; none: the base's
     train_problems: Count = 4000  # problems
     val_problems: Count = 200  # problems
@@ -102,8 +100,7 @@ class Config:
     # The base model: a checkpoint (real/), or a toy made by the run (base.py)
     base: str = ""  # folder in Hugging Face format; none: pretrain a toy
     model: ModelConfig = field(default_factory=ModelConfig)  # the toy: --model.hidden_size=96 and so on
-    base_steps: Count = 1000  # most steps of pretraining
-    base_target: Share = 0.4  # it ends when this share of sampled validation responses is right
+    base_steps: Count = 1000  # steps of pretraining
     base_batch: Count = 256  # documents per step
     base_lr: Above0 = 3e-3  # peak step size
     # The method (bridge.py)
@@ -146,9 +143,7 @@ class Config:
         free, others = self.prompts - self.demos_per_step, self.train_problems - self.demos
         require(free <= others, f"{free} prompts a step without demonstration, but only {others} problems")
         require(self.wrong_demos + self.far_demos <= 1, "wrong_demos + far_demos must be at most 1")
-        require(
-            self.group > 1 or self.method == "sft", "group = 1 has nobody to compare with: take 2 or more"
-        )
+        require(self.group > 1 or self.method == "sft", "group = 1 has nobody to compare with: take more")
         require(not self.base or self.model == ModelConfig(), "model.* is for toys: base has a config.json")
         require(self.out.strip() and self.lora_targets, "out and lora_targets must not be empty")
 
@@ -172,10 +167,7 @@ def check_fields(config: Any, prefix: str = "") -> None:
         if get_origin(kind) is Literal:
             fits, wanted = value in get_args(kind), "one of " + ", ".join(get_args(kind))
         elif get_origin(kind) is tuple:
-            fits, wanted = (
-                type(value) is tuple and all(type(v) is plain for v in value),
-                f"a list of {wanted}",
-            )
+            fits = type(value) is tuple and all(type(v) is plain for v in value)
         elif limits:
             (low, high), wanted = limits
             fits = fits and low <= value <= high and math.isfinite(value)
@@ -197,8 +189,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"config file {path}{line}: {type(error).__name__}: {error}") from None
     for argument in overrides:
         key, equals, text = argument.removeprefix("--").partition("=")
-        near = "".join(difflib.get_close_matches(argument, ("--resume", "--overwrite"), 1))
-        hint = f": did you mean {near}?" if near else ""
+        near = difflib.get_close_matches(argument, ("--resume", "--overwrite"), 1)
+        hint = f": did you mean {near[0]}?" if near else ""
         require(argument.startswith("--") and equals, f"{argument!r} is not of the form --key=value{hint}")
         outer, _, inner = key.partition(".")
         before = given.get(outer) if isinstance(given.get(outer), dict) else {}

@@ -72,8 +72,8 @@ class Attention(nn.Module):
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
         seen = (k, v) if cache is None else cache.append(layer, k, v)  # (N, Hkv, S, hd)
-        if T == 1:
-            y = attend_one(q, *seen, None if cache is None else cache.length)
+        if T == 1 and cache is not None:
+            y = attend_one(q, *seen, cache.length)
         else:
             if q.is_cuda:  # whose fast kernels want as many keys as queries
                 k, v = (x.repeat_interleave(self.heads // self.kv_heads, dim=1) for x in (k, v))
@@ -81,15 +81,14 @@ class Attention(nn.Module):
         return self.o_proj(y.transpose(1, 2).reshape(N, T, self.heads * self.hd))  # (N, T, C)
 
 
-def attend_one(q: Tensor, k: Tensor, v: Tensor, last: Tensor | None) -> Tensor:
+def attend_one(q: Tensor, k: Tensor, v: Tensor, last: Tensor) -> Tensor:
     """Attention of one new token: query heads that share a key are rows of one product, a third faster than
     the fused kernel, which is made for many queries. q (N, H, 1, hd), k and v (N, Hkv, S, hd); last (N,):
-    each row's last slot that it may see, None for all."""
+    the last slot that each row may see."""
     shared = q.view(len(q), k.shape[1], -1, q.shape[-1])  # (N, Hkv, H / Hkv, hd)
     scores = float32_at_least(shared) @ float32_at_least(k).mT * q.shape[-1] ** -0.5  # (N, Hkv, H / Hkv, S)
-    if last is not None:
-        hidden = torch.arange(k.shape[2], device=k.device) > last[:, None]  # (N, S)
-        scores = scores.masked_fill(hidden[:, None, None], -torch.inf)
+    hidden = torch.arange(k.shape[2], device=k.device) > last[:, None]  # (N, S)
+    scores = scores.masked_fill(hidden[:, None, None], -torch.inf)
     return (scores.softmax(-1).to(v.dtype) @ v).view(q.shape)
 
 

@@ -60,7 +60,7 @@ class Rows:
             yield self.rows(part)
 
 
-def pack(prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Rows:
+def pack(prompts: list[list[int]], responses: list[list[int]]) -> Rows:
     """Token lists to Rows; the responses bring their own end of text."""
     rows = [p + r for p, r in zip(prompts, responses, strict=True)]
     tokens = torch.full((len(rows), max(map(len, rows), default=1)), PAD)  # (N, T)
@@ -82,21 +82,21 @@ def join(parts: Sequence[Rows]) -> Rows:
 @torch.inference_mode()
 def sample(
     model: GPT,
-    params: Params,
-    prompts: Sequence[list[int]],
+    W: Params,
+    prompts: list[list[int]],
     uniforms: Tensor,
     ends: Sequence[int],
     temperature: float = 1.0,
 ) -> Rows:
-    """Samples from pi_params: N / P responses for each of the P prompts.
+    """Samples from pi_W: N / P responses for each of the P prompts.
 
     prompts: P lists of tokens, none empty. uniforms (N, max_new) float32 in [0, 1): the random number of each
     row and position; a prompt's rows stand together. ends: the tokens that end a response. Temperature 0 is
-    greedy, with log-probs at 1. The rows are where params are.
+    greedy, with log-probs at 1. The rows are where W is.
     """
     N, max_new = uniforms.shape
     policy = build(model.config)  # takes the weights once, where functional_call would at every token
-    policy.load_state_dict(params, assign=True)
+    policy.load_state_dict(W, assign=True)
     device, stops = policy.head.device, torch.tensor(ends, device=policy.head.device)
     asked = pack(prompts, [[]] * len(prompts)).tokens.to(device)  # (P, width)
     length = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (P,)

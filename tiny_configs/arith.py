@@ -11,7 +11,6 @@ far_demos = 0.5
 # The base: a Llama of 128,000 parameters, which can work through a chain but mostly blurts out an answer.
 model = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3}
 base_steps = 700
-base_target = 1.0
 base_batch = 128
 base_lr = 5e-3
 

@@ -4,18 +4,15 @@
     python eval.py out/llama3_2_3b_math --splits=math500,minerva_math,olympiadbench,aime24,amc23 --samples=32
 
 Needs Llama-3.2-3B-Instruct in models/llama-3.2-3b-instruct, and in data the files named below
-(bridge_min/jsonl.py says in what form). One GPU; the players live in CPU memory.
+(bridge_min/real/jsonl.py says in what form). One large GPU, or several.
 """
 
 out = "out/llama3_2_3b_math"
-# memory: 42 GiB of a GPU, 96 GiB of the host (rows of 3584 tokens)
 device = "cuda"
-offload = True
 dtype = "bfloat16"
 recompute = True
-micro_batch = 32  # offload moves the weights for each
+micro_batch = 32
 sample_rows = 64
-logit_tokens = 2048
 
 base = "models/llama-3.2-3b-instruct"
 task = "jsonl"

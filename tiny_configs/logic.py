@@ -18,7 +18,6 @@ model = {
     "rope_theta": 50.0,
 }
 base_steps = 600
-base_target = 0.35
 base_batch = 64
 base_lr = 5e-3
 

@@ -3,17 +3,15 @@
     python train.py tiny_configs/qwen2_5_0_5b_gsm8k.py
 
 Needs Qwen2.5-0.5B in models/qwen2.5-0.5b, and gsm8k_train.jsonl and gsm8k_test.jsonl in data
-(bridge_min/jsonl.py says in what form).
+(bridge_min/real/jsonl.py says in what form).
 """
 
 out = "out/qwen2_5_0_5b_gsm8k"
-# memory: 21 GiB of a GPU (rows of 912 tokens)
 device = "cuda"
 dtype = "bfloat16"
 recompute = True
 micro_batch = 16
 sample_rows = 256
-logit_tokens = 2048
 
 base = "models/qwen2.5-0.5b"
 task = "jsonl"

@@ -4,18 +4,15 @@
     python eval.py out/qwen2_5_3b_math --splits=math500,minerva_math,olympiadbench,aime24,amc23 --samples=32
 
 Needs Qwen2.5-3B in models/qwen2.5-3b, and in data the files named below
-(bridge_min/jsonl.py says in what form). One GPU; the players live in CPU memory.
+(bridge_min/real/jsonl.py says in what form). One large GPU, or several.
 """
 
 out = "out/qwen2_5_3b_math"
-# memory: 40 GiB of a GPU, 92 GiB of the host (rows of 3584 tokens)
 device = "cuda"
-offload = True
 dtype = "bfloat16"
 recompute = True
-micro_batch = 32  # offload moves the weights for each
+micro_batch = 32
 sample_rows = 128
-logit_tokens = 2048
 
 base = "models/qwen2.5-3b"
 task = "jsonl"

@@ -4,18 +4,15 @@
     python eval.py out/qwen3_8b_math --splits=math500,minerva_math,olympiadbench,aime24,amc23 --samples=32
 
 Needs Qwen3-8B-Base in models/qwen3-8b-base, and in data the files named below
-(bridge_min/jsonl.py says in what form). One GPU; the players live in CPU memory.
+(bridge_min/real/jsonl.py says in what form). One large GPU, or several.
 """
 
 out = "out/qwen3_8b_math"
-# memory: 47 GiB of a GPU, 244 GiB of the host (rows of 3584 tokens)
 device = "cuda"
-offload = True
 dtype = "bfloat16"
 recompute = True
-micro_batch = 16  # offload moves the weights for each
+micro_batch = 16
 sample_rows = 64
-logit_tokens = 2048
 
 base = "models/qwen3-8b-base"
 task = "jsonl"

@@ -2,16 +2,14 @@
 
     python train.py tiny_configs/smollm2_gsm8k.py
 
-Needs SmolLM2-135M in models/smollm2, and gsm8k_train.jsonl and gsm8k_test.jsonl in data (bridge_min/jsonl.py
-says in what form).
+Needs SmolLM2-135M in models/smollm2, and gsm8k_train.jsonl and gsm8k_test.jsonl in data
+(bridge_min/real/jsonl.py says in what form).
 """
 
 out = "out/smollm2_gsm8k"
-# memory: 6.3 GiB (rows of 640 tokens)
 recompute = True
 micro_batch = 8
 sample_rows = 128
-logit_tokens = 2048
 
 base = "models/smollm2"
 task = "jsonl"

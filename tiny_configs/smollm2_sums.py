@@ -1,16 +1,14 @@
 """A real checkpoint learns to add, on CPU: the whole path in little. Every key: bridge_min/config.py.
 
-    python tiny_configs/make_sums.py data
+    python -m bridge_min.real.make_sums data
     python train.py tiny_configs/smollm2_sums.py
 
 Needs SmolLM2-135M-Instruct in models/smollm2. About half an hour on two cores.
 """
 
 out = "out/smollm2_sums"
-# memory: 7.6 GiB (rows of 110 tokens)
 micro_batch = 16
 sample_rows = 64
-logit_tokens = 2048
 
 base = "models/smollm2"
 task = "jsonl"
@@ -41,7 +39,6 @@ method = "bridge"
 lam = 0.5
 steps = 24
 eval_every = 12
-save_every = 12
 log_every = 1
 prompts = 6
 demos_per_step = 6

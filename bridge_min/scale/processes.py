@@ -2,8 +2,8 @@
 
     torchrun --nproc_per_node=4 train.py tiny_configs/arith.py
 
-Each keeps a slice of every tensor of the players and of their moments, and whole groups from sampling to
-loss. Weights are gathered before a gradient and the gradient is summed and sliced after it, at its edges, so
+Each keeps a slice of every tensor of the players and of their moments (of its numbers, in one row), and whole
+groups from sampling to loss. Weights are gathered before a gradient and the gradient is summed and sliced after it, at its edges, so
 that processes may have different numbers of passes, also none. What else crosses is sums. Since randomness is
 drawn for the whole batch and then sliced, N processes make the run of one, up to the order of rounding.
 """
@@ -54,30 +54,23 @@ def joined(device: str) -> Iterator[None]:
 def shared_runtime(run: Runtime, config: Config) -> Runtime:
     """The runtime's functions for players that are kept in slices. Raises ConfigError for what processes
     cannot share."""
-    rank, world, lengths = dist.get_rank(), dist.get_world_size(), {}
+    rank, world, shapes = dist.get_rank(), dist.get_world_size(), {}
     once = config.method != "bridge" or config.meta != "unrolled"
     require(once, "meta = 'unrolled' differentiates twice, which slices do not know: take one process")
     require(config.prompts >= world, f"prompts = {config.prompts} do not reach for {world} processes")
 
     def keep(params: Params) -> Params:
-        lengths.update({name: len(W) for name, W in params.items()})
-        return {
-            name: W[rank * share(len(W)) : (rank + 1) * share(len(W))].clone() for name, W in params.items()
-        }
-
-    def share(rows: int) -> int:
-        return -(-rows // world)
+        shapes.update({name: W.shape for name, W in params.items()})
+        padded = {name: F.pad(W.flatten(), (0, -W.numel() % world)) for name, W in params.items()}
+        return {name: W.chunk(world)[rank].clone() for name, W in padded.items()}
 
     def full(params: Params) -> Params:
-        return {name: gathered(params[name].detach(), lengths[name]) for name in params}
+        return {name: together(mine.detach(), shapes[name]) for name, mine in params.items()}
 
-    def gathered(mine: Tensor, rows: int) -> Tensor:
-        padded = F.pad(
-            mine.flatten(1) if mine.dim() > 1 else mine[:, None], (0, 0, 0, share(rows) - len(mine))
-        )
-        parts = [torch.empty_like(padded) for _ in range(world)]
-        dist.all_gather(parts, padded.contiguous())
-        return torch.cat(parts)[:rows].view(rows, *mine.shape[1:])
+    def together(mine: Tensor, shape: torch.Size) -> Tensor:
+        slices = [torch.empty_like(mine) for _ in range(world)]
+        dist.all_gather(slices, mine)
+        return torch.cat(slices)[: shape.numel()].view(shape)
 
     def total(x: Tensor) -> Tensor:
         x = x.detach().clone()
@@ -85,11 +78,10 @@ def shared_runtime(run: Runtime, config: Config) -> Runtime:
         return x
 
     def gradients(s: Step, objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
-        *both, stats = run.gradients(s, objective, full(theta), full(w))
-        for g in both:
-            for value in g.values():
-                dist.all_reduce(value)
-        return keep(both[0]), keep(both[1]), stats
+        g_theta, g_w, stats = run.gradients(s, objective, full(theta), full(w))
+        for g in (*g_theta.values(), *g_w.values()):
+            dist.all_reduce(g)
+        return keep(g_theta), keep(g_w), stats
 
     acting = lambda theta, w: run.acting(full(theta), full(w))
     changed = {"gradients": gradients, "acting": acting, "keep": keep, "full": full, "total": total}
