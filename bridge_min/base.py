@@ -74,9 +74,8 @@ def pretrain(settings: Config, world: ModuleType, task: Task) -> Params:
     for step in range(steps):
         documents = read(settings, step, world, task.hidden)
         prompts = [tokenizer.encode(prompt) for prompt, _ in documents]
-        s = Step(
-            settings, run, pack(prompts, [tokenizer.encode_response(text) for _, text in documents]), None
-        )
+        responses = [tokenizer.encode_response(response) for _, response in documents]
+        s = Step(settings, run, pack(prompts, responses), None)
         g, _, stats = gradients(s, [j_sft(s)], theta, {})
         lr = settings.base_lr * schedule(step, steps, WARMUP)
         ascend(state, "theta", g, total_norm(g), lr, MAX_GRAD_NORM, step)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -44,9 +45,7 @@ def beside(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
         sync(path.parent)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} could not be written: {error}; what was saved before is kept"
-        ) from None
+        raise CheckpointError(f"{path} could not be written: {error}; what was there is kept") from None
     finally:
         shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
 
@@ -86,12 +85,12 @@ def load_folder(folder: Path) -> tuple[dict, dict[str, Iterator[tuple[str, torch
     try:
         sums = json.loads((folder / MANIFEST).read_bytes())
         damaged = [name for name, digest in sums.items() if sha256(folder / name) != digest]
-        about = json.loads((folder / "about.json").read_bytes())
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder} is not whole: {error}; restore it from a copy") from None
     if damaged or "about.json" not in sums:
         name = damaged[0] if damaged else MANIFEST
         raise CheckpointError(f"{folder / name} is damaged: not what was written; restore it from a copy")
+    about = json.loads((folder / "about.json").read_bytes())
     return about, {path.stem: read_tensors(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
@@ -106,11 +105,7 @@ def read_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 22):
-            found.update(piece)
-    return found.hexdigest()
+    return hashlib.sha256(np.memmap(path, np.uint8, "r")).hexdigest()
 
 
 def check_shapes(where: Path, found: Params, expected: Params) -> None:
@@ -140,7 +135,8 @@ def save_run(out: Path, done: int, state: State, run: Runtime, before: int | Non
 def saved_runs(out: Path) -> dict[int, Path]:
     """Updates done -> the checkpoint's folder, newest first."""
     folders = {path.name.removeprefix("checkpoint-"): path for path in out.glob("checkpoint-*")}
-    return {int(step): folders[step] for step in sorted(filter(str.isdecimal, folders), reverse=True)}
+    steps = sorted(filter(str.isdecimal, folders), key=int, reverse=True)
+    return {int(step): folders[step] for step in steps}
 
 
 def load_latest(out: Path, state: State, run: Runtime) -> int | None:

@@ -137,22 +137,20 @@ class Config:
 
     def __post_init__(self):
         check_fields(self)
-        for a, b in AT_MOST:
-            x, y = getattr(self, a), getattr(self, b)
-            require(x <= y, f"{a} = {x} is more than {b} = {y}")
-        free, others = self.prompts - self.demos_per_step, self.train_problems - self.demos
-        require(free <= others, f"{free} prompts a step without demonstration, but only {others} problems")
+        limits = {"demos": "train_problems", "demos_per_step": "prompts", "prompts": "train_problems"}
+        for few, many in [*limits.items(), ("demos_per_step", "demos")]:
+            x, y = getattr(self, few), getattr(self, many)
+            require(x <= y, f"{few} = {x} is more than {many} = {y}")
+        free = self.prompts - self.demos_per_step <= self.train_problems - self.demos
+        require(free, "prompts - demos_per_step is more than train_problems - demos, which have none")
         require(self.wrong_demos + self.far_demos <= 1, "wrong_demos + far_demos must be at most 1")
         require(self.group > 1 or self.method == "sft", "group = 1 has nobody to compare with: take more")
         require(not self.base or self.model == ModelConfig(), "model.* is for toys: base has a config.json")
         require(self.out.strip() and self.lora_targets, "out and lora_targets must not be empty")
 
 
-AT_MOST = (("demos", "train_problems"), ("demos_per_step", "demos"), ("demos_per_step", "prompts"))
-ANY_TIME = (  # keys that change no weight, or by rounding only: a run may go on with others
-    *("out", "log_every", "eval_every", "samples", "table", "threads"),
-    *("micro_batch", "sample_rows", "recompute", "device"),
-)
+# Keys that change no weight, or by rounding only: a run may go on with others.
+ANY_TIME = "out log_every eval_every samples table threads micro_batch sample_rows recompute device".split()
 KNOWN_ELSEWHERE = {  # words of the field -> the keys here
     **{"learning_rate": "lr and lr_lora", "batch_size": "prompts and group", "epochs": "steps"},
     **{"lambda": "lam", "num_generations": "group", "max_new_tokens": "max_new", "model_name": "base"},
@@ -182,16 +180,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         given = json.loads(path.read_text()) if path.suffix == ".json" else runpy.run_path(str(path))
         given = {key: value for key, value in given.items() if not key.startswith("_")}
-    except OSError as error:
-        raise ConfigError(f"config file {path}: {error.strerror}") from None
     except Exception as error:  # whatever a config file may do wrong
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ConfigError(f"config file {path}{line}: {type(error).__name__}: {error}") from None
+        raise ConfigError(f"config file {path}: {type(error).__name__}: {error}") from None
     for argument in overrides:
         key, equals, text = argument.removeprefix("--").partition("=")
-        near = difflib.get_close_matches(argument, ("--resume", "--overwrite"), 1)
-        hint = f": did you mean {near[0]}?" if near else ""
-        require(argument.startswith("--") and equals, f"{argument!r} is not of the form --key=value{hint}")
+        near = difflib.get_close_matches(argument, ("--resume", "--overwrite"), 1) or ["--key=value"]
+        require(argument.startswith("--") and equals, f"{argument!r}: did you mean {near[0]}?")
         outer, _, inner = key.partition(".")
         before = given.get(outer) if isinstance(given.get(outer), dict) else {}
         given[outer] = {**before, inner: text} if inner else text

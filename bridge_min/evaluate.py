@@ -1,6 +1,4 @@
-"""How good is a policy? Greedy accuracy and unbiased pass@k, with 95 % intervals.
-
-Read on in checkpoint.py."""
+"""How good is a policy? Greedy accuracy and unbiased pass@k, with 95 % intervals. Read on in base.py."""
 
 import math
 import sys
@@ -15,9 +13,7 @@ from .model import Params
 from .tasks import Job, Problem, attempt
 
 QUIET, SHOWN = 5.0, 300  # seconds between lines of progress; characters of a text in the log
-Score = (
-    dict  # "greedy": share, "interval": its 95 % (Wilson), "pass_at": k -> [estimate, half width of its 95 %]
-)
+Score = dict  # "greedy": share, "interval": its 95 % (Wilson), "pass_at": k -> (estimate, half of its 95 %)
 
 
 def answer_problems(
@@ -28,17 +24,18 @@ def answer_problems(
     Where it takes long, standard error says how far it is."""
     config, run, P, n = job.config, job.run, len(problems), max(samples, 1)
     rewards, shown, began, said = torch.zeros(P, n), [], time.monotonic(), time.monotonic()
-    at_once = max(1, config.sample_rows // n) * run.world
-    for at in range(0, P, at_once):
-        chunk = problems[at : at + at_once]
-        numbers = (generator(config.seed, at + i, f"evaluation {name}") for i in range(len(chunk)))
+    mine, at_once = range(run.rank, P, run.world), max(1, config.sample_rows // n)
+    for at in range(0, len(mine), at_once):
+        chunk = list(mine[at : at + at_once])
+        numbers = (generator(config.seed, i, f"evaluation {name}") for i in chunk)
         uniforms = torch.stack([torch.rand(n, config.max_new, generator=g) for g in numbers])
-        rows, texts = attempt(job, W, chunk, uniforms, config.temperature if samples else 0.0)
-        rewards[at + run.rank : at + len(chunk) : run.world] = rows.rewards.cpu().view(-1, n)
-        shown, done, now = shown + texts[::n], at + len(chunk), time.monotonic()
-        if now - said > QUIET and done < P and run.rank == 0:
-            said, left = now, (now - began) / done * (P - done)
-            print(f"    {name}: {done} of {P} problems, {n} each, {left:.0f} s left", file=sys.stderr)
+        tried, temperature = [problems[i] for i in chunk], config.temperature if samples else 0.0
+        rows, texts = attempt(job, W, tried, uniforms, temperature)
+        rewards[chunk], shown = rows.rewards.cpu().view(-1, n), shown + texts[::n]
+        done, now = at + len(chunk), time.monotonic()
+        if now - said > QUIET and done < len(mine) and run.rank == 0:
+            said, left = now, (now - began) / done * (len(mine) - done)
+            print(f"    {name}: {done} of {len(mine)} problems, {n} each, {left:.0f} s left", file=sys.stderr)
     return run.total(rewards), shown
 
 

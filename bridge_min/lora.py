@@ -20,19 +20,17 @@ def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch
     matrix.
     """
     w: Params = {}
-    matrices = [name.removesuffix(".weight") for name, W in theta.items() if W.dim() == 2]
-    matrices = [name for name in matrices if "embed" not in name]  # tables, which PEFT has in another form
-    ends = sorted({name.split(".")[-1] for name in matrices})
+    modules = [name.removesuffix(".weight") for name, W in theta.items() if W.dim() == 2]
+    modules = [name for name in modules if "embed" not in name]  # tables, which PEFT has in another form
+    ends = sorted({name.split(".")[-1] for name in modules})
     for target in targets:
         require(target in ends, f"lora_targets: {target!r} names no matrix; there are {', '.join(ends)}")
-        for name in matrices:
-            if name.split(".")[-1] != target:
-                continue
+        for name in (name for name in modules if name.split(".")[-1] == target):
             W = theta[name + ".weight"]
             bound = W.shape[1] ** -0.5
             A = torch.empty(rank, W.shape[1]).uniform_(-bound, bound, generator=generator)
             w[name + ".lora_A.weight"] = A.to(W.device, W.dtype)
-            w[name + ".lora_B.weight"] = torch.zeros(W.shape[0], rank, dtype=W.dtype, device=W.device)
+            w[name + ".lora_B.weight"] = W.new_zeros(len(W), rank)
     return w
 
 

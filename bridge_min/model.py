@@ -55,11 +55,11 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.heads, self.kv_heads, self.hd = config.num_attention_heads, config.num_key_value_heads, config.hd
-        C, bias = config.hidden_size, config.attention_bias or config.family == "gpt2"
-        self.q_proj = nn.Linear(C, self.heads * self.hd, bias=bias or config.family == "qwen2")
-        self.k_proj = nn.Linear(C, self.kv_heads * self.hd, bias=bias or config.family == "qwen2")
-        self.v_proj = nn.Linear(C, self.kv_heads * self.hd, bias=bias or config.family == "qwen2")
-        self.o_proj = nn.Linear(self.heads * self.hd, C, bias=bias)
+        C, biased = config.hidden_size, config.attention_bias or config.family in ("gpt2", "qwen2")
+        self.q_proj = nn.Linear(C, self.heads * self.hd, bias=biased)
+        self.k_proj = nn.Linear(C, self.kv_heads * self.hd, bias=biased)
+        self.v_proj = nn.Linear(C, self.kv_heads * self.hd, bias=biased)
+        self.o_proj = nn.Linear(self.heads * self.hd, C, bias=biased and config.family != "qwen2")
         self.q_norm = self.k_norm = nn.Identity()
         if config.family == "qwen3":
             self.q_norm, self.k_norm = (nn.RMSNorm(self.hd, eps=config.rms_norm_eps) for _ in "qk")
@@ -103,9 +103,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         up = self.up_proj(x)  # (N, T, inner)
-        return self.down_proj(
-            F.silu(self.gate_proj(x)) * up if self.gate_proj else F.gelu(up, approximate="tanh")
-        )
+        up = F.silu(self.gate_proj(x)) * up if self.gate_proj else F.gelu(up, approximate="tanh")
+        return self.down_proj(up)
 
 
 def norm(config: ModelConfig) -> nn.Module:
@@ -198,9 +197,8 @@ def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
     theta = {}
     for name, param in build(config).named_parameters():
         std = 0.1 if name == "model.embed_tokens.weight" else param.shape[-1] ** -0.5
-        noise = torch.randn(param.shape, generator=generator)
-        constant = torch.full(param.shape, float(not name.endswith("bias")))
-        theta[name] = noise * std if param.dim() == 2 else constant
+        noise, constant = torch.randn(param.shape, generator=generator), float(not name.endswith("bias"))
+        theta[name] = noise * std if param.dim() == 2 else torch.full(param.shape, constant)
     return theta
 
 

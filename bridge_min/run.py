@@ -37,10 +37,9 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO:
         out.mkdir(parents=True, exist_ok=True)
         lock = open(out / "lock", "a")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"another run is at work in {out}: wait for it, or choose another --out=") from None
     except OSError as error:
-        raise ConfigError(f"out = {out} cannot be used: {error.strerror}") from None
+        why = "another run is at work there" if isinstance(error, BlockingIOError) else error.strerror
+        raise ConfigError(f"out = {out} cannot be used: {why}; choose another --out=") from None
     used = [path for name in OURS for path in sorted(out.glob(name))]
     names = ", ".join(path.name for path in used)
     require(not (resume and overwrite), "--resume and --overwrite exclude each other")
@@ -50,13 +49,9 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO:
     if resume:
         changed = ", ".join(differences(config, load_config(out / "run.json")))
         advice = "give it those, or begin another by --out= or --overwrite"
-        require(
-            not changed, f"--resume: the run in {out} was begun with other settings ({changed}): {advice}"
-        )
-    for path in [
-        *out.rglob("*.tmp"),
-        *([] if resume else used),
-    ]:  # tmp: of a run that was killed while it wrote
+        require(not changed, f"--resume: {out} was begun with other settings ({changed}): {advice}")
+    drafts = list(out.rglob("*.tmp"))  # of a run that was killed while it wrote
+    for path in drafts if resume else [*drafts, *used]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if not resume:
         write(out / "run.json", to_json(config).encode())
@@ -96,15 +91,9 @@ class RunLog:
         if done % self.config.log_every == 0 or done == self.config.steps:
             shown = {key: sum(values) / len(values) for key, values in self.since.items()}
             columns = [f"{key} {shown[key]:.3f}" for key in shown if key in COLUMNS or key.startswith("norm")]
-            speed = shown["tokens"] / sum(shown[key] for key in seconds)
+            speed = f"{shown['tokens'] / sum(shown[key] for key in seconds):.0f} tokens/s"
             left = (time.monotonic() - self.began) / (done - self.first) * (self.config.steps - done)
-            print(
-                f"step {done:>4}/{self.config.steps}",
-                *columns,
-                f"{speed:.0f} tokens/s",
-                f"{left:.0f} s left",
-                sep="  ",
-            )
+            print("  ".join([f"step {done:>4}/{self.config.steps}", *columns, speed, f"{left:.0f} s left"]))
             self.since.clear()
 
     def write(self, file: str, **values: Any) -> None:

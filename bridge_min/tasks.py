@@ -9,7 +9,7 @@ the seed and the step. Read on in arith.py.
 
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from types import ModuleType
 
@@ -98,9 +98,7 @@ def load_world(config: Config, world: ModuleType) -> Task:
         train=[world.problem(puzzle) for puzzle in train],
         val=[world.problem(puzzle) for puzzle in val],
         tests={suite: [world.problem(p, suite) for p in puzzles] for suite, puzzles in tests.items()},
-        demos=[
-            world.demonstration(draw, puzzle, draw_kind(draw, config)) for puzzle in train[: config.demos]
-        ],
+        demos=[world.demonstration(draw, p, draw_kind(draw, config)) for p in train[: config.demos]],
         hidden=frozenset(val).union(*tests.values()),
     )
 
@@ -136,51 +134,39 @@ def demonstrate(job: Job, step: int) -> Rows:
 
 def roll_out(job: Job, step: int, policy: Params) -> tuple[Rows, Stats]:
     """This process's groups of the step, sampled from the policy, with rewards and advantages; and what the
-    log shows of them."""
-    config, problems = job.config, [job.task.train[i] for i in choose_problems(job.config, step)[1]]
-    rows = config.prompts * config.group
-    uniforms = torch.rand(rows, config.max_new, generator=generator(config.seed, step, "sampling"))
-    uniforms = uniforms.view(config.prompts, config.group, -1)
-    rollouts, _ = attempt(job, policy, problems, uniforms, config.temperature)
-    right = rollouts.rewards
-    rollouts.rewards = flipped(job, right, step, "rollouts", config.prompts)
-    rollouts.advantages = group_advantages(rollouts.rewards, config.group, config.scale_by_std)
+    log shows of them, as shares of the whole batch."""
+    config, run, N = job.config, job.run, job.config.prompts * job.config.group
+    problems = [job.task.train[i] for i in choose_problems(config, step)[1]][run.rank :: run.world]
+    uniforms = torch.rand(N, config.max_new, generator=generator(config.seed, step, "sampling"))
+    uniforms = uniforms.view(config.prompts, config.group, -1)[run.rank :: run.world]
+    rows, _ = attempt(job, policy, problems, uniforms, config.temperature)
+    stats = {"reward": rows.rewards.sum() / N}  # the true one, where training sees what is flipped
+    rows.rewards = flipped(job, rows.rewards, step, "rollouts", config.prompts)
+    rows.advantages = group_advantages(rows.rewards, config.group, config.scale_by_std)
     weigh = {"token": token_weights, "sequence": sequence_weights}[config.normaliser]
-    rollouts.weights = weigh(rollouts.mask, job.run.total)
-    stats = {
-        "reward": right.sum() / rows,  # the true one, where training sees rollouts.rewards
-        "finished": rollouts.finished.sum() / rows,
-        "length": rollouts.mask.sum() / rows,
-        "mixed": (rollouts.advantages != 0).sum() / rows,
-    }
-    return rollouts, stats
+    rows.weights = weigh(rows.mask, run.total)
+    stats |= {"finished": rows.finished.sum() / N, "length": rows.mask.sum() / N}
+    return rows, {**stats, "mixed": (rows.advantages != 0).sum() / N}
 
 
 def attempt(
-    job: Job, policy: Params, problems: list[Problem], uniforms: Tensor, temperature: float
+    job: Job, W: Params, problems: list[Problem], uniforms: Tensor, temperature: float
 ) -> tuple[Rows, list[str]]:
-    """This process's share of the problems tried, with rewards, and the texts; uniforms (P, G, max_new) are
-    those of all. A response that was cut off has no reward: its answer may go on. Raises FloatingPointError
-    if a log-prob is not finite."""
-    run, G = job.run, uniforms.shape[1]
-    problems, uniforms = problems[run.rank :: run.world], uniforms[run.rank :: run.world]
-    prompts, at_once = [job.tokenizer.encode(p.prompt) for p in problems], max(1, job.config.sample_rows // G)
-    parts = [
-        sample(
-            run.model, policy, prompts[at:to], uniforms[at:to].flatten(0, 1), job.tokenizer.ends, temperature
-        )
-        for at, to in ((at, at + at_once) for at in range(0, len(problems), at_once))
-    ]
-    none = pack([], [])  # of a process that has no problem
-    none = replace(none, logp=none.weights, finished=none.mask[:, 0])
-    rows = join(parts) if parts else none.each(lambda value: value.to(job.config.device))
+    """P problems tried by pi_W, G times each, with rewards, and the texts; uniforms (P, G, max_new). A
+    response that was cut off has no reward: its answer may go on. Raises FloatingPointError if a log-prob is
+    not finite."""
+    model, ends, G = job.run.model, job.tokenizer.ends, uniforms.shape[1]
+    prompts, parts = [job.tokenizer.encode(problem.prompt) for problem in problems], []
+    for some in torch.arange(len(problems)).split(max(1, job.config.sample_rows // G)):
+        asked = [prompts[i] for i in some]
+        parts.append(sample(model, W, asked, uniforms[some].flatten(0, 1), ends, temperature))
+    rows = join(parts)
     texts, finished = responses(rows, job.tokenizer), rows.finished.tolist()
     rewards = [problems[i // G].reward(text) if finished[i] else 0.0 for i, text in enumerate(texts)]
     rows.rewards = torch.tensor(rewards, device=rows.tokens.device)
-    finite = rows.logp.isfinite().all(1).tolist()
-    bad = dict.fromkeys(problems[i // G].prompt for i in range(len(rows)) if not finite[i])
+    bad = {problems[i // G].prompt for i in (~rows.logp.isfinite()).any(1).nonzero()[:, 0].tolist()}
     if bad:
-        raise FloatingPointError(f"log-probs of sampled tokens are not finite, {in_words(bad)}")
+        raise FloatingPointError(f"log-probs of sampled tokens are not finite, {in_words(sorted(bad))}")
     return rows, texts
 
 
