@@ -1,0 +1,207 @@
+"""Checkpoints in Hugging Face's format, in and out: GPT-2, Llama, Qwen2, Qwen3. No transformers needed.
+
+A family is a map from its config.json to ours and from its tensors' names to ours; the network is the same
+(model.py). A family, activation, rope or tensor that is not known is refused by name: a model that is almost
+right answers almost well, and nobody notices. Read on in adapter.py for the teacher's weights, in
+tokenizer.py for the text.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import CheckpointError, check_shapes, read_tensors, write, write_tensors
+from ..config import ConfigError, ModelConfig, make, require
+from ..model import Params, build
+
+SHARD = 4 << 30  # bytes of a weight file
+FAMILIES = ("llama", "qwen2", "qwen3", "gpt2")
+SIZES = str.split("vocab_size hidden_size num_hidden_layers num_attention_heads max_position_embeddings")
+SIZES += ["rms_norm_eps"]
+GPT2_SIZES = str.split("vocab_size n_embd n_layer n_head n_positions layer_norm_epsilon")
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+OFF = str.split("mlp_bias use_sliding_window scale_attn_by_inverse_layer_idx add_cross_attention")
+ONLY = {  # keys that change what is computed -> the values that this network computes
+    **{"hidden_act": ("silu",), "activation_function": ("gelu_new", "gelu_pytorch_tanh")},
+    **{"partial_rotary_factor": (1.0,), "scale_attn_weights": (True,), "quantization_config": (None,)},
+    **{"layer_types": ({"full_attention"},), **dict.fromkeys(OFF, (False,))},
+}
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")  # computed, not learnt; in old files
+INDEX, QKV = "model.safetensors.index.json", ("q_proj", "k_proj", "v_proj")
+TOKENIZER_FILES = str.split("tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json")
+TOKENIZER_FILES += str.split("vocab.json merges.txt generation_config.json chat_template.jinja")
+
+
+def load_pretrained(
+    folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[ModelConfig, Params]:
+    """The network's shape and weights; says on standard error which file it reads. Raises CheckpointError
+    that names the file, and the key or tensor at fault."""
+    shape, theta = read_config(folder), {}
+    no_use = (*BUFFERS, "lm_head.weight") if shape.tie_word_embeddings else BUFFERS  # the embedding once more
+    index = folder / INDEX
+    files = read_json(index).get("weight_map", {}).values() if index.exists() else ["model.safetensors"]
+    for path in [folder / name for name in sorted({Path(file).name for file in files})]:
+        print(f"reading {path}", file=sys.stderr)
+        for name, tensor in read_tensors(path):
+            if name.endswith(no_use):
+                continue
+            if not tensor.is_floating_point():
+                raise CheckpointError(f"{path}: tensor {name} is {tensor.dtype}, quantized: not supported")
+            parts = from_gpt2(name, tensor) if shape.family == "gpt2" else {name: tensor}
+            for ours, part in parts.items():
+                theta[ours] = part.to(device, dtype, copy=True).contiguous()
+    check_shapes(folder, theta, dict(build(shape).named_parameters()))
+    return shape, {name: theta[name] for name in sorted(theta)}  # sums over tensors must not depend on files
+
+
+def save_pretrained(folder: Path, params: Params, shape: ModelConfig, source: Path | None) -> None:
+    """The weights (w merged) as a folder that transformers and vLLM load: config.json, safetensors with the
+    family's names, in shards if large; and the tokenizer's files, copied from the checkpoint `source`, if
+    there is one."""
+    settings = write_config(shape) if source is None else read_json(source / "config.json")
+    dtype = str(next(iter(params.values())).dtype).removeprefix("torch.")
+    settings["dtype" if "dtype" in settings else "torch_dtype"] = dtype
+    for name in () if source is None else TOKENIZER_FILES:
+        if (source / name).exists():
+            write(folder / name, (source / name).read_bytes())
+    write(folder / "config.json", json.dumps(settings, indent=2).encode())
+    parts = shards(to_gpt2(params) if shape.family == "gpt2" else params)
+    names = [f"model-{k + 1:05}-of-{len(parts):05}.safetensors" for k in range(len(parts))]
+    names = names if len(parts) > 1 else ["model.safetensors"]
+    for name, part in zip(names, parts, strict=True):
+        print(f"writing {folder / name}", file=sys.stderr)
+        write_tensors(folder / name, part, format="pt")
+    weight_map = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
+    write(folder / INDEX, json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2).encode())
+
+
+def shards(tensors: Params) -> list[Params]:
+    """The tensors in the order of their names, cut into files of at most SHARD bytes."""
+    parts, room = [], 0
+    for name in sorted(tensors):
+        room -= tensors[name].nbytes
+        if room < 0:
+            parts.append({})
+            room = SHARD - tensors[name].nbytes
+        parts[-1][name] = tensors[name]
+    return parts
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file holds that must be a JSON object. Raises CheckpointError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        require(isinstance(found, dict), "it is no JSON object")
+        return found
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+
+
+@contextmanager
+def naming(path: Path, kind: type[ValueError] = CheckpointError) -> Iterator[None]:
+    """What is wrong with a file's settings becomes an error of this kind that names the file."""
+    try:
+        yield
+    except KeyError as error:
+        raise kind(f"{path}: key {error} is missing") from None
+    except (ConfigError, TypeError, AttributeError) as error:
+        raise kind(f"{path}: {error}") from None
+
+
+# --- config.json --------------------------------------------------------------------------------------------
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The network's shape from config.json, as transformers 4 or 5 writes it. Raises CheckpointError for a
+    key that is missing, or one that asks for what this network does not do."""
+    given = read_json(folder / "config.json")
+    with naming(folder / "config.json"):
+        check_known(given)
+        return make(ModelConfig, our_settings(given))
+
+
+def check_known(given: dict[str, Any]) -> None:
+    """Raises ConfigError that names what this network does not compute."""
+    family = given.get("model_type")
+    require(family in FAMILIES, f"model_type {family!r} is not one of {', '.join(FAMILIES)}")
+    for key, values in ONLY.items():
+        found = given.get(key, values[0])
+        found = set(found or values[0]) if key == "layer_types" else found
+        require(found in values, f"{key} = {found!r} is not supported, only {values}")
+
+
+def our_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of ModelConfig. Raises KeyError, or ConfigError for a rope that is not known."""
+    family = given["model_type"]
+    if family == "gpt2":
+        given = given | {ours: given[theirs] for ours, theirs in zip(SIZES, GPT2_SIZES, strict=True)}
+        given |= {"intermediate_size": given.get("n_inner") or 4 * given["n_embd"], "rope_theta": 10000.0}
+    fields = {"family": family, **{name: given[name] for name in (*SIZES, "intermediate_size")}}
+    fields["num_key_value_heads"] = given.get("num_key_value_heads") or given["num_attention_heads"]
+    fields["head_dim"] = given.get("head_dim") or (128 if family == "qwen3" else 0)
+    fields["attention_bias"] = family != "qwen2" and given.get("attention_bias", False)
+    fields["tie_word_embeddings"] = given.get("tie_word_embeddings", family == "gpt2")
+    # transformers 5 keeps all of rope in one place, 4 the base at the top and the rest in rope_scaling
+    rope = given.get("rope_parameters") or given.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    require(kind in ("default", "llama3"), f"rope_type {kind!r} is not supported, only default and llama3")
+    fields["rope_theta"] = rope["rope_theta"] if "rope_theta" in rope else given["rope_theta"]
+    fields["rope_scaling"] = tuple(float(rope[name]) for name in LLAMA3) if kind == "llama3" else ()
+    return fields
+
+
+def write_config(shape: ModelConfig) -> dict[str, Any]:
+    """config.json of a network made here, in the layout that transformers 4 and 5 read."""
+    settings = {**asdict(shape), "model_type": shape.family, "head_dim": shape.hd}
+    rope = dict(zip(LLAMA3, shape.rope_scaling, strict=False))  # there may be none
+    settings["rope_scaling"] = {"rope_type": "llama3", **rope} if rope else None
+    if shape.family == "gpt2":
+        settings |= {theirs: settings[ours] for ours, theirs in zip(SIZES, GPT2_SIZES, strict=True)}
+        settings["n_inner"] = shape.intermediate_size
+    return settings
+
+
+# --- Tensors ------------------------------------------------------------------------------------------------
+
+GPT2_NAMES = {  # theirs -> ours, parts of names; c_attn holds q, k and v
+    **{"transformer.wte.": "model.embed_tokens.", "transformer.wpe.": "model.embed_positions."},
+    **{"transformer.ln_f.": "model.norm.", "transformer.h.": "model.layers."},
+    **{".ln_1.": ".input_layernorm.", ".ln_2.": ".post_attention_layernorm."},
+    **{".attn.c_attn.": ".self_attn.qkv.", ".attn.c_proj.": ".self_attn.o_proj."},
+    **{".mlp.c_fc.": ".mlp.up_proj.", ".mlp.c_proj.": ".mlp.down_proj."},
+}
+
+
+def turned(name: str, tensor: Tensor) -> Tensor:
+    """GPT-2's matrices are (in, out), but for its embeddings and the head; ours are (out, in)."""
+    return tensor.T if tensor.dim() == 2 and ".layers." in name else tensor
+
+
+def from_gpt2(name: str, tensor: Tensor) -> Params:
+    """A tensor of GPT-2 under our name, or names; the prefix may be missing. A name that nothing here knows
+    stays, to be refused by name."""
+    name = name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
+    for theirs, ours in GPT2_NAMES.items():
+        name = name.replace(theirs, ours)
+    parts = turned(name, tensor).chunk(3 if ".qkv." in name else 1)
+    return {name.replace(".qkv.", f".{x}_proj."): part for x, part in zip("qkv", parts, strict=False)}
+
+
+def to_gpt2(params: Params) -> Params:
+    """The inverse of `from_gpt2`, for all tensors."""
+    tensors = {name: turned(name, W) for name, W in params.items() if name.split(".")[-2] not in QKV}
+    for name in params:
+        if ".q_proj." in name:
+            joined = torch.cat([params[name.replace("q_proj", part)] for part in QKV])
+            tensors[name.replace("q_proj", "qkv")] = turned(name, joined)
+    for theirs, ours in GPT2_NAMES.items():
+        tensors = {name.replace(ours, theirs): tensor for name, tensor in tensors.items()}
+    return tensors
