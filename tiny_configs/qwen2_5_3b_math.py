@@ -1,10 +1,10 @@
 """Qwen2.5-3B on MATH, levels 3 to 5: a row of the paper's table. Every key: bridge_min/config.py.
 
-    python train.py tiny_configs/qwen2_5_3b_math.py
+    torchrun --nproc_per_node=4 train.py tiny_configs/qwen2_5_3b_math.py
     python eval.py out/qwen2_5_3b_math --splits=math500,minerva_math,olympiadbench,aime24,amc23 --samples=32
 
 Needs Qwen2.5-3B in models/qwen2.5-3b, and in data the files named below
-(bridge_min/real/jsonl.py says in what form). One large GPU, or several.
+(bridge_min/real/jsonl.py says in what form). Four GPUs of 80 GB, by the README's formula. Never run.
 """
 
 out = "out/qwen2_5_3b_math"

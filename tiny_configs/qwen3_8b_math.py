@@ -1,10 +1,10 @@
 """Qwen3-8B-Base on MATH, levels 3 to 5: a row of the paper's table. Every key: bridge_min/config.py.
 
-    python train.py tiny_configs/qwen3_8b_math.py
+    torchrun --nproc_per_node=8 train.py tiny_configs/qwen3_8b_math.py
     python eval.py out/qwen3_8b_math --splits=math500,minerva_math,olympiadbench,aime24,amc23 --samples=32
 
 Needs Qwen3-8B-Base in models/qwen3-8b-base, and in data the files named below
-(bridge_min/real/jsonl.py says in what form). One large GPU, or several.
+(bridge_min/real/jsonl.py says in what form). Eight GPUs of 180 GB, by the README's formula. Never run.
 """
 
 out = "out/qwen3_8b_math"
