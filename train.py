@@ -40,6 +40,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     """From the base, or from the last checkpoint, to the end and the table."""
     job, (method, select, memory), out = open_job(config), open_method(config), Path(config.out)
     run = job.run
+    bridge.start(config, method, dict(run.model.named_parameters()))  # raises before a folder is touched
     lock = open_folder(config, resume, overwrite) if run.rank == 0 else None  # held until the run ends
     theta = load_base(job)
     reference = run.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
@@ -183,7 +184,7 @@ def cli(arguments: Sequence[str]) -> None:
         config = load_config(rest[0], rest[1:])
         with room("bridge_min.scale.processes").joined(config.device) if MANY else nullcontext():
             train(config, "--resume" in flags, "--overwrite" in flags)
-    except (ValueError, FloatingPointError, ConnectionError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"error: {error}")
     except torch.OutOfMemoryError as error:
         smaller = "micro_batch and sample_rows smaller, or recompute = True"

@@ -47,7 +47,8 @@ def beside(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} could not be written: {error}; what was there is kept") from None
     finally:
-        shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
+        if draft.exists():
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def sync(path: Path) -> None:
@@ -105,7 +106,7 @@ def read_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def sha256(path: Path) -> str:
-    return hashlib.sha256(np.memmap(path, np.uint8, "r")).hexdigest()
+    return hashlib.sha256(np.memmap(path, np.uint8, "r") if path.stat().st_size else b"").hexdigest()
 
 
 def check_shapes(where: Path, found: Params, expected: Params) -> None:

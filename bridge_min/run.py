@@ -52,7 +52,7 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO:
         require(not changed, f"--resume: {out} was begun with other settings ({changed}): {advice}")
     drafts = list(out.rglob("*.tmp"))  # of a run that was killed while it wrote
     for path in drafts if resume else [*drafts, *used]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)  # it was in a draft itself
     if not resume:
         write(out / "run.json", to_json(config).encode())
     return lock
@@ -68,7 +68,7 @@ class RunLog:
         for name in () if run.rank else ("metrics.jsonl", "timing.jsonl"):
             path = out / name
             lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            if not first and len(lines) > config.eval_every + 1:
+            if not first and len(lines) > config.eval_every + 2:
                 raise CheckpointError(f"{out} has lost its checkpoint: put it back, or begin by --overwrite")
             try:  # lines after the checkpoint go, also one that was cut in two
                 kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]

@@ -3,21 +3,17 @@
 from torch.func import functional_call
 
 
-def one(n, t, logp):
-    return 1.0
-
-
 def naive_logp(world, theta, w, tokens, temperature=1.0):
     weights = dict(theta)
     for name in w:
         if name.endswith("lora_A.weight"):
-            B = w[name.replace("lora_A", "lora_B")]
-            weights[name.replace(".lora_A", "")] = theta[name.replace(".lora_A", "")] + 1.5 * B @ w[name]
+            B, matrix = w[name.replace("lora_A", "lora_B")], name.replace(".lora_A", "")
+            weights[matrix] = theta[matrix] + 1.5 * B @ w[name]
     logits = functional_call(world.model, weights, (tokens[None],))[0] / temperature
     return [0.0] + [logits[t - 1].log_softmax(-1)[tokens[t]] for t in range(1, len(tokens))]
 
 
-def naive_j_sft(world, theta, w, weigh=one):
+def naive_j_sft(world, theta, w, weigh=lambda n, t, logp: 1.0):
     """weigh(row, column, log-prob): a factor for each token; the mean is over all of them, whatever it is."""
     value, count = 0.0, 0
     for n, (tokens, mask) in enumerate(zip(world.demos.tokens, world.demos.mask, strict=True)):

@@ -1,230 +1,286 @@
-"""What all worlds share: splits that follow from the seed, the kinds of demonstrations, references that can
-be used. The splits of files. The config files: every one can be loaded, and its task too."""
+"""Problems and one step's data: splits, the arithmetic world, demonstrations, rewards, and what of them each
+process has."""
 
-import json
 import random
-import runpy
 from dataclasses import replace
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from conftest import EOS, SMALL, double
+from test_rollout import talkative
+from torch.func import functional_call
 
-from bridge_min.arith import check
-from bridge_min.config import Config, ConfigError, load_config
-from bridge_min.problem import Problem
-from bridge_min.tasks import WORLDS, check_references, draw_kind, load_task, reading
+from bridge_min import arith, tasks
+from bridge_min.arith import WORDINGS, check, demonstration, document, draw, problem, worked
+from bridge_min.bridge import Step, gradients, j_rl, plain_runtime
+from bridge_min.config import Config, ConfigError
+from bridge_min.model import build
+from bridge_min.tasks import Bytes, Job, choose_problems, demonstrate, load_world, roll_out, score_rows
 
 CONFIG = Config(
-    **{"train_problems": 60, "val_problems": 10, "test_problems": 15, "demos": 20, "demos_per_step": 8},
-    **{"chain": (2, 4), "hard_chain": (5, 6), "base_batch": 40},
+    model=SMALL,
+    **{"train_problems": 60, "val_problems": 10, "test_problems": 15, "demos": 30, "demos_per_step": 3},
+    **{"prompts": 4, "group": 4, "max_new": 10, "wrong_demos": 0.4, "far_demos": 0.3},
 )
+CHAINS = {}  # prompt -> its chain, of all problems that WORLD has worded
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_splits_are_sized_and_disjoint(name):
-    task = load_task(replace(CONFIG, task=name))
-    suites = WORLDS[name].TESTS
-    assert [len(task.train), len(task.val), len(task.demos)] == [60, 10, 20]
-    assert {suite: len(problems) for suite, problems in task.tests.items()} == dict.fromkeys(suites, 15)
-    prompts = [p.prompt for part in (task.train, task.val, *task.tests.values()) for p in part]
-    assert len(set(prompts)) == len(prompts) and len(task.hidden) == 10 + 15 * len(suites)
-    for demo, shown in zip(task.demos, task.train, strict=False):
-        assert (demo.prompt, demo.answer) == (shown.prompt, shown.answer)
-        assert demo.reward(demo.solution) == (demo.kind != "wrong")
+def worded(chain, suite=""):
+    shown = problem(chain, suite)
+    CHAINS[shown.prompt] = chain
+    return shown
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_the_same_seed_is_the_same_world(name):
-    config = replace(CONFIG, task=name)
-    task, again, other = load_task(config), load_task(config), load_task(replace(config, seed=1))
-    assert task == again and task.train != other.train and task.hidden != other.hidden
-    read = reading(config, 3, task.hidden)
-    assert read == reading(config, 3, task.hidden) and len(read) == 40
-    assert read != reading(config, 4, task.hidden)
-    assert read != reading(replace(config, seed=1), 3, task.hidden)
+WORLD = SimpleNamespace(**{**vars(arith), "problem": worded})
+TASK = load_world(CONFIG, WORLD)
+
+
+# --- Splits -------------------------------------------------------------------------------------------------
+
+
+def chains(problems):
+    return [CHAINS[problem.prompt] for problem in problems]
+
+
+def test_splits_are_sized_and_disjoint_in_whatever_wording(few_chains):
+    task = load_world(replace(CONFIG, train_problems=40, test_problems=10), WORLD)
+    tests = [chain for suite in arith.TESTS for chain in chains(task.tests[suite])]
+    train, val = chains(task.train), chains(task.val)
+    assert [len(train), len(val), len(tests), len(task.demos)] == [40, 10, 4 * 10, 30]
+    assert len({*train, *val, *tests}) == 40 + 10 + 4 * 10 and task.hidden == {*val, *tests}
+
+
+def test_the_same_seed_is_the_same_world():
+    other = load_world(replace(CONFIG, seed=1), arith)
+    assert load_world(CONFIG, arith) == TASK and TASK.train != other.train and TASK.hidden != other.hidden
+
+
+def test_each_demonstration_is_of_its_training_problem_and_the_kinds_change_no_problem():
+    other = load_world(replace(CONFIG, wrong_demos=0.7), arith)
+    assert (TASK.train, TASK.val, TASK.tests) == (other.train, other.val, other.tests)
+    assert TASK.demos != other.demos
+    for task in (TASK, other):
+        for shown, demo in zip(task.train, task.demos, strict=False):
+            assert (shown.prompt, shown.answer) == (demo.prompt, demo.answer)
 
 
 def test_the_kinds_come_in_their_shares():
-    draw = random.Random(0)
-    kinds = [draw_kind(draw, replace(CONFIG, wrong_demos=0.2, far_demos=0.5)) for _ in range(2000)]
+    draw, config = random.Random(0), replace(CONFIG, wrong_demos=0.2, far_demos=0.5)
+    kinds = [tasks.draw_kind(draw, config) for _ in range(2000)]
     for kind, share in (("wrong", 0.2), ("far", 0.5), ("right", 0.3)):
         assert kinds.count(kind) / 2000 == pytest.approx(share, abs=0.04)
 
 
-def test_the_demonstrations_kinds_change_no_problem():
-    """So that a sweep over their shares compares runs on the same problems."""
-    task, other = load_task(CONFIG), load_task(replace(CONFIG, wrong_demos=0.7))
-    assert (task.train, task.val, task.tests) == (other.train, other.val, other.tests)
-    assert task.demos != other.demos
-
-
-def test_too_many_problems_are_refused():
+def test_more_problems_than_a_world_has_are_refused(few_chains):
     with pytest.raises(ConfigError, match="arith has fewer than 1000 new problems"):
-        load_task(replace(CONFIG, chain=(2, 2), largest=5, train_problems=1000))
+        load_world(replace(CONFIG, train_problems=1000), arith)
 
 
-def test_references_that_cannot_be_used_are_reported_with_their_lines():
-    good, unread, untrue = (Problem("?", answer, "", check) for answer in ("5", "\\frac{1}{", "5=6"))
-    check_references([good], "file")
-    with pytest.raises(ConfigError) as error:
-        check_references([good, unread, good, untrue], "math.jsonl")
-    lines = str(error.value).splitlines()
-    assert lines[0].startswith("math.jsonl, line 2: ") and "cannot be read" in lines[0]
-    assert lines[1].startswith("math.jsonl, line 4: ") and "untrue claim" in lines[1]
-    assert lines[2].startswith("2 of 4 references")
+# --- The arithmetic world -----------------------------------------------------------------------------------
 
 
-# --- Files --------------------------------------------------------------------------------------------------
-
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
-TRAIN = [{"problem": f"{k} + 1?", "answer": str(k + 1)} for k in range(30)]
-for row in TRAIN[::2]:
-    row["solution"] = f"<<{row['answer']}={row['answer']}>>\n#### {row['answer']}"
-TEST = [{"problem": f"{k} + 2?", "answer": str(k + 2)} for k in range(9)]
+def steps_of(solution):
+    """[(left, change, right), ...] of the lines before ####."""
+    sides = [line.split("=") for line in solution.split("\n")[:-1]]
+    cuts = [max(left.rfind("+"), left.rfind("-")) for left, _ in sides]
+    return [(int(a[:cut]), int(a[cut:]), int(b)) for (a, b), cut in zip(sides, cuts, strict=True)]
 
 
-@pytest.fixture
-def files(tmp_path):
-    """A config of files: 30 problems, 15 with a solution; suites of 9 and of 4."""
-    for name, rows in (("train", TRAIN), ("nine", TEST), ("four", TEST[:4])):
-        write(tmp_path / f"{name}.jsonl", rows)
-    sizes = {"train_problems": 20, "val_problems": 6, "test_problems": 7, "demos": 5, "demos_per_step": 2}
-    names = {"train_file": "train.jsonl", "test_files": ("nine.jsonl", "four.jsonl")}
-    prompt = {"prompt": "Q: {problem}\nA:", "prompts": 8}
-    return Config(task="jsonl", data=str(tmp_path), **sizes, **names, **prompt)
+def false_steps(solution, chain):
+    """How many of the lines are false, if they are the chain's steps, each going on from the last."""
+    steps = steps_of(solution)
+    assert [change for _, change, _ in steps] == [n for n, k in chain[1:] for _ in range(k)]
+    assert [left for left, _, _ in steps] == [chain[0][0], *(right for _, _, right in steps[:-1])]
+    return sum(left + change != right for left, change, right in steps)
 
 
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def test_the_wordings_by_hand():
+    chain, steps = ((7, 1), (-2, 2), (5, 1)), "7-2=5\n5-2=3\n3+5=8\n#### 8"
+    math, code, science = (problem(chain, suite) for suite in WORDINGS)
+    assert (math.prompt, math.solution, math.answer) == ("7-2*2+5\n", steps, "8")
+    assert (code.prompt, code.solution) == ("a=7\na-=2*2\na+=5\nprint a\n", steps)
+    assert (science.prompt, science.solution) == ("7 m, out 2*2, in 5: m?\n", steps + " m")
+    assert worked(chain, 2, 1) == "7-2=5\n5-2=4\n4+5=9\n#### 9"
 
 
-def prompts(problems):
-    return [problem.prompt for problem in problems]
+def test_every_chain_can_be_worked_within_its_bounds_and_earns_its_reward():
+    for suite, problems in {"": TASK.train + TASK.val, **TASK.tests}.items():
+        low, high = arith.HARD_STEPS if suite == "hard" else arith.STEPS
+        for shown, chain in zip(problems, chains(problems), strict=True):
+            steps = steps_of(shown.solution)
+            assert false_steps(shown.solution, chain) == 0 and low <= len(steps) <= high
+            assert shown.answer == str(steps[-1][2]) and shown.reward(shown.solution) == 1.0
+            assert all(0 <= total <= arith.LARGEST for left, _, right in steps for total in (left, right))
 
 
-def test_files_become_splits(files):
-    task = load_task(files)
-    assert (len(task.train), len(task.val)) == (20, 6)
-    assert {name: len(problems) for name, problems in task.tests.items()} == {"nine": 7, "four": 4}
-    assert len({*prompts(task.train), *prompts(task.val)}) == 26
-    assert set(prompts(task.tests["nine"])) <= {f"Q: {row['problem']}\nA:" for row in TEST}
-    assert task.demos == task.train[:5] and not task.hidden
-    assert all(d.solution == f"#### {d.answer}" and d.kind == "right" for d in task.demos)
-    solved = [bool(problem.solution) for problem in task.train[5:]]
-    assert any(solved) and solved != sorted(solved, reverse=True)  # drawn from all that is left
+def test_demonstrations_are_right_wrong_at_one_step_or_a_leap():
+    random_ = random.Random(0)
+    for chain in [draw(random_) for _ in range(100)]:
+        right, wrong, far = (demonstration(random_, chain, kind) for kind in ("right", "wrong", "far"))
+        assert right == problem(chain) and [d.reward(d.solution) for d in (right, wrong, far)] == [1, 0, 1]
+        assert false_steps(wrong.solution, chain) == 1
+        assert far.solution == f"{far.prompt.strip()}={far.answer}\n#### {far.answer}"
 
 
-def test_the_split_follows_from_the_seed(files):
-    task, again, other = load_task(files), load_task(files), load_task(replace(files, seed=1))
-    assert task == again
-    assert task.tests["nine"] != other.tests["nine"]
-    assert set(prompts(task.val)) != set(prompts(other.val)) and task.demos != other.demos
-    fewer = load_task(replace(files, demos=3, train_problems=15, test_files=("nine.jsonl",)))
-    assert (fewer.val, fewer.demos) == (task.val, task.demos[:3])
-    assert fewer.tests["nine"] == task.tests["nine"]
+def test_the_base_reads_solutions_and_bare_answers_and_no_product_worked_in_math():
+    random_ = random.Random(0)
+    for chain, prompt, response in [document(random_) for _ in range(500)]:
+        each = {problem(chain, suite).prompt: suite for suite in WORDINGS}
+        suite = each[prompt.replace(":\n", "\n")]
+        assert problem(chain, suite).solution.endswith(response) and "#### " in response
+        assert "=" not in response or suite != "math" or all(k == 1 for _, k in chain)
 
 
-def test_what_is_repeated_or_tested_is_not_trained_on(files, capsys):
-    def spaced(row):
-        return {**row, "problem": row["problem"].replace(" ", "\n  ")}
-
-    again = {**TRAIN[2], "answer": "77", "solution": "#### 77"}
-    wrong = {"problem": "1 + 1 + 1?", "answer": "3", "solution": "#### 4"}
-    rows = [*TRAIN[:6], again, *map(spaced, TRAIN[:2]), *TEST[:2], spaced(TEST[8]), wrong]
-    write(Path(files.data) / "train.jsonl", rows)
-    config = replace(files, train_problems=5, val_problems=2, demos=1, demos_per_step=1, prompts=2)
-    seen = []
-    for seed in range(8):
-        task = load_task(replace(config, seed=seed))
-        assert {p.answer for p in task.train + task.val} == {"1", "2", "3", "4", "5", "6"}
-        assert len({*prompts(task.train), *prompts(task.val)}) == 7
-        [line] = capsys.readouterr().out.splitlines()
-        assert "13 lines, 6 dropped" in line and "2 for validation, 5 to train on, 1 of them" in line
-        shown = task.demos[0].prompt == "Q: 1 + 1 + 1?\nA:"
-        assert f", {int(shown)} by a solution that earns no reward" in line
-        seen.append(shown)
-    assert {*seen} == {True, False}
+def test_a_response_is_right_by_a_plain_number_at_its_end_perhaps_with_a_unit():
+    for right in ("7+5=12\n12-4=8\n#### 8", "#### 8", "#### 9\n#### 8", "#### 8 kg"):
+        assert check(right, "8"), right
+    question, several = ("7+5-4", "16/2", "7 kg, in 1: kg?", "a=8"), ("8, 9", "8 or 8", "8=8", "(8)")
+    for wrong in (*question, *several, "٨", "8²", "+8", "8.0", "8%", "", "8 s", "8 kg kg", "kg 8", "8kg"):
+        assert not check(f"#### {wrong}", "8") and not check("8", "8"), wrong
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"train_problems": 25}, r"train\.jsonl has 24 problems besides .* 6: train_problems = 25 is more"),
-        ({"val_problems": 40}, r"train\.jsonl has 0 problems besides .* 40: train_problems = 20 is more"),
-        ({"demos": 16}, r"train\.jsonl has \d+ solutions besides .* 6: demos = 16 is more"),
-        ({"prompt": "Solve this."}, "must contain {problem}"),
-        ({"train_file": ""}, "train_file is empty"),
-        ({"train_file": "absent.jsonl"}, r"absent\.jsonl: No such file"),
-        ({"test_files": ()}, "test_files is empty"),
-        ({"test_files": ("nine.jsonl", "./nine.jsonl")}, "share a name"),
-        ({"train_file": "nine.jsonl"}, "has 0 problems"),
-    ],
-)
-def test_files_that_do_not_do(files, changes, said):
-    with pytest.raises(ConfigError, match=said):
-        load_task(replace(files, prompts=2, **changes))
+# --- A step's data ------------------------------------------------------------------------------------------
+
+ODD = lambda response, answer: len(response) % 2 == 1  # what even an untrained policy gets right at times
+POLICY = double(talkative(SMALL))
+PARITY = replace(TASK, train=[replace(shown, check=ODD) for shown in TASK.train])
 
 
-def test_no_test_suite_is_needed_where_there_is_no_table(files):
-    assert load_task(replace(files, test_files=(), table="none")).tests == {}
+def job(config, task=TASK, shape=SMALL, **changes):
+    return Job(config, replace(plain_runtime(build(shape), config), **changes), task, Bytes())
 
 
-@pytest.mark.parametrize("name", ["train", "four"])
-def test_a_reference_that_cannot_be_used_is_found_by_its_line(files, name):
-    rows = {"train": TRAIN, "four": TEST}[name][:3]
-    write(Path(files.data) / f"{name}.jsonl", [*rows, {"problem": "?", "answer": "5=6"}])
-    with pytest.raises(ConfigError, match=rf"{name}\.jsonl, line 4: the reference answer '5=6' is not equal"):
-        load_task(files)
+def rolled_out(config, step=3, **changes):
+    return roll_out(job(config, PARITY, **changes), step, POLICY)
 
 
-def test_files_are_nothing_to_pretrain_on(files):
-    with pytest.raises(ConfigError, match="set base"):
-        reading(files, 0, frozenset())
+def demonstrated(config, step=3, **changes):
+    return demonstrate(job(config, **changes), step)
 
 
-# --- tiny_configs -------------------------------------------------------------------------------------------
-
-SCRIPTS = ("make_sums",)
-CONFIGS = [path for path in sorted((ROOT / "tiny_configs").glob("*.py")) if path.stem not in SCRIPTS]
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_file_can_be_loaded(path):
-    config = load_config(path, ["--device=cpu"])
-    assert config.out == f"out/{path.stem}"
-    if config.task == "jsonl":
-        assert config.base and config.end and "\b" not in config.prompt
-        assert config.prompt.endswith(("assistant\n", "assistant<|end_header_id|>\n\n"))
-        assert all(mark in path.read_text() for mark in ("GiB", f"train.py tiny_configs/{path.name}"))
+def test_a_step_tries_the_prompts_of_its_demonstrations_first():
+    for step in range(50):
+        shown, tried = choose_problems(CONFIG, step)
+        assert tried[:3] == shown and len({*shown} & {*range(30)}) == 3 and tried[3] in range(30, 60)
+    steps = [choose_problems(replace(CONFIG, seed=seed), step) for seed, step in ((0, 5), (0, 6), (1, 5))]
+    assert choose_problems(CONFIG, 5) == steps[0] and steps[0] not in steps[1:]
 
 
-@pytest.mark.parametrize("name", [path.stem for path in CONFIGS if path.stem.endswith(("gsm8k", "math"))])
-def test_the_public_files_have_what_the_configs_ask_for(name, monkeypatch):
-    if not DATA.is_dir():
-        pytest.skip("../shared/data is absent")
-    monkeypatch.setattr("bridge_min.tasks.check_references", lambda *_: None)  # slow; test_jsonl.py does it
-    config = load_config(ROOT / "tiny_configs" / f"{name}.py", ["--device=cpu"])
-    task = load_task(replace(config, data=str(DATA)))
-    sizes = {"math500": 500, "minerva_math": 272, "olympiadbench": 675, "aime24": 30, "amc23": 40}
-    found = {suite: len(problems) for suite, problems in task.tests.items()}
-    assert found == (sizes if "math" in name else {"gsm8k_test": 1319})
-    assert len(task.train) == config.train_problems and len(task.demos) == config.demos
+def test_a_demonstration_is_prompt_solution_and_end():
+    rows = demonstrated(CONFIG, 0)
+    assert rows.index.tolist() == choose_problems(CONFIG, 0)[0]
+    for n, i in enumerate(rows.index):
+        demo, mask, length = TASK.demos[i], rows.mask[n], int(rows.length()[n])
+        assert rows.tokens[n, :length].tolist() == [*(demo.prompt + demo.solution).encode(), EOS]
+        assert mask.nonzero().flatten().tolist() == list(range(len(demo.prompt), length))
+        assert rows.rewards[n] == demo.reward(demo.solution)
+    torch.testing.assert_close(rows.weights, rows.mask / rows.mask.sum())
 
 
-def test_the_sums_are_right_and_apart(tmp_path):
-    runpy.run_path(str(ROOT / "tiny_configs" / "make_sums.py"))["main"](tmp_path / "data")
-    config = load_config(ROOT / "tiny_configs" / "smollm2_sums.py", [f"--data={tmp_path / 'data'}"])
-    task = load_task(config)
-    assert (len(task.train), len(task.val), len(task.demos)) == (1900, 32, 500)
-    pairs = {}
-    for part in ("train", "test"):
-        rows = [json.loads(line) for line in (tmp_path / "data" / f"sums_{part}.jsonl").open()]
-        terms = [row["problem"].removeprefix("What is ").removesuffix("?").split(" + ") for row in rows]
-        assert [int(a) + int(b) for a, b in terms] == [int(row["answer"]) for row in rows]
-        pairs[part] = {frozenset(pair) for pair in terms}
-        assert len(pairs[part]) == len(rows) == {"train": 2000, "test": 200}[part]
-        assert {len(term) for pair in terms for term in pair} == {1, 2}
-    assert not pairs["train"] & pairs["test"]
-    for demo in task.demos:
-        assert demo.reward(demo.solution) and demo.prompt.endswith("?<|im_end|>\n<|im_start|>assistant\n")
+def test_only_a_finished_response_is_rewarded():
+    always = [replace(shown, check=lambda response, answer: True) for shown in TASK.train[:4]]
+    uniforms = torch.rand(4, 3, 10, generator=torch.Generator().manual_seed(0))
+    rows, _ = tasks.attempt(job(CONFIG), POLICY, always, uniforms, 1.0)
+    assert rows.rewards.tolist() == rows.finished.float().tolist() and 0 < rows.rewards.sum() < 12
+
+
+ELSEWHERE = {"scale_by_std": False, "normaliser": "sequence", "clip_low": 0.02, "clip_high": 0.1, "kl": 0.3}
+ELSEWHERE |= {"temperature": 0.7, "sample_rows": 9}
+
+
+def j_rl_by_hand(c, rows, logits):
+    """From tokens and rewards alone. logits: of each row, under the policy now, then, and the reference."""
+    J = 0.0
+    for n, tokens in enumerate(rows.tokens):
+        group = rows.rewards.double()[n // c.group * c.group :][: c.group]
+        A = (rows.rewards[n] - group.mean()) / (group.std(correction=0) + 1e-4 if c.scale_by_std else 1)
+        own = rows.mask[n].nonzero().flatten().tolist()
+        share = 1 / len(own) / len(rows) if c.normaliser == "sequence" else 1 / int(rows.mask.sum())
+        for t in own:
+            now, old, ref = ((each[t - 1] / c.temperature).log_softmax(-1)[tokens[t]] for each in logits[n])
+            rho, d = (now - old).exp(), ref - now
+            J += share * torch.minimum(rho * A, rho.clamp(1 - c.clip_low, 1 + c.clip_high) * A)
+            J -= share * c.kl * (d.exp() - d - 1)
+    return float(J)
+
+
+def test_every_setting_of_the_objective_reaches_it():
+    """From roll_out to j_rl, each at a value of its own; and each of them counts."""
+    config, theta, reference = replace(CONFIG, **ELSEWHERE), *(double(POLICY, 0.01, seed) for seed in (1, 2))
+    rollouts, _ = rolled_out(config)
+    rollouts.ref_logp = score_rows(job(config), reference, rollouts)
+    torch.testing.assert_close(score_rows(job(config), POLICY, rollouts).float(), rollouts.logp)
+    step = Step(config, job(config).run, None, rollouts)
+    found = float(gradients(step, [j_rl(step)], theta, {})[2]["j_rl"])
+    each = [functional_call(step.run.model, W, (rollouts.tokens,)) for W in (theta, POLICY, reference)]
+    by_hand = lambda config: j_rl_by_hand(config, rollouts, list(zip(*each, strict=True)))
+    assert found == pytest.approx(by_hand(config), abs=1e-6)
+    for name in ELSEWHERE.keys() - {"sample_rows"}:
+        assert abs(by_hand(replace(config, **{name: getattr(Config(), name)})) - found) > 1e-4, name
+
+
+def test_weights_that_have_diverged_are_said_to_have_with_the_prompts():
+    diverged = {name: value * torch.nan for name, value in POLICY.items()}
+    with pytest.raises(FloatingPointError, match="not finite, on 4 prompts") as error:
+        roll_out(job(CONFIG), 3, diverged)
+    assert all(repr(TASK.train[i].prompt) in str(error.value) for i in choose_problems(CONFIG, 3)[1])
+
+
+# --- Flipped rewards ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chance", [0.5, 1.0])
+def test_training_sees_flipped_rewards_and_the_log_the_true_ones(chance):
+    true, stats = rolled_out(CONFIG)
+    noisy, seen = rolled_out(replace(CONFIG, reward_flip=chance))
+    assert torch.equal(noisy.tokens, true.tokens) and 0 < seen["reward"] == stats["reward"] < 1
+    changed = noisy.rewards != true.rewards
+    assert torch.equal(noisy.rewards[changed], 1 - true.rewards[changed])
+    assert changed.all() if chance == 1 else 0 < changed.sum() < 16
+    groups, A = noisy.rewards.view(4, 4), noisy.advantages.view(4, 4)
+    assert torch.equal(A > 0, groups > groups.mean(1, keepdim=True))
+
+
+def test_flips_come_with_their_probability_anew_for_each_step_seed_and_purpose():
+    def flip(chance, step=0, purpose="rollouts", seed=0, prompts=3000):
+        noisy = replace(CONFIG, train_problems=5000, prompts=3000, reward_flip=chance, seed=seed)
+        return tasks.flipped(job(noisy), torch.zeros(12000), step, purpose, prompts)
+
+    share = lambda flips: pytest.approx(float(flips.mean()), abs=0.02)
+    assert not flip(0.0).any() and flip(1.0).all() and share(flip(0.4)) == 0.4
+    for other in (flip(0.4, step=1), flip(0.4, seed=1), flip(0.4, purpose="demonstrations", prompts=12000)):
+        assert share(other * flip(0.4)) == 0.4**2  # independent
+
+
+# --- Many processes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("make, G", [(lambda *a, **to: rolled_out(*a, **to)[0], 4), (demonstrated, 1)])
+def test_the_slices_of_all_processes_are_the_step_of_one(make, G, world):
+    """Rollouts, demonstrations, flips, weights; of five processes the last has none."""
+    config = replace(CONFIG, reward_flip=0.5)
+    whole = make(config)
+    parts = [make(config, rank=r, world=world, total=lambda x: whole.mask.sum()) for r in range(world)]
+    assert sum(map(len, parts)) == len(whole)
+    for n in range(len(whole)):
+        rank, row = n // G % world, n // G // world * G + n % G
+        mine, same = (rows.rows(torch.tensor([i])) for rows, i in ((parts[rank], row), (whole, n)))
+        for name in ("tokens", "mask", "weights", "rewards", "finished", "advantages", "index"):
+            a, b = getattr(mine, name), getattr(same, name)
+            assert a is b is None or torch.equal(a, b), name
+        if G > 1:
+            torch.testing.assert_close(mine.logp, same.logp, atol=1e-5, rtol=1e-5)
+
+
+def test_lengths_and_tokens_that_do_not_fit_the_network_are_refused():
+    tasks.check_fit(job(CONFIG))
+    shown = max(len(demo.prompt + demo.solution) + 1 for demo in TASK.demos)
+    for max_new, shape, words in (
+        (60, SMALL, r"max_new = 60.*max_position_embeddings = 64"),
+        (1, replace(SMALL, max_position_embeddings=shown - 1), f"up to {shown} tokens"),
+        (1, replace(SMALL, vocab_size=100), "vocab_size = 100"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            tasks.check_fit(job(replace(CONFIG, max_new=max_new), shape=shape))

@@ -1,0 +1,166 @@
+"""Where a step's time and memory go: medians and ratios, all from one run.
+
+    python -m bridge_min.bench tiny_configs/arith.py       # any --key=value goes over the config
+    python -m bridge_min.bench tiny_configs/arith.py --only=steps,sampling,trl,long,memory
+
+Jobs that are compared take turns, round after round, and medians are compared, so that a slow moment of the
+machine hits all alike. Weights do not move. Prints tables in Markdown and writes bench.json beside the run's
+folder. Read on in peers.py.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from .. import arith, base, bridge, optimizer, tasks
+from ..checkpoint import write
+from ..config import Config, ConfigError, ModelConfig, generator, load_config, require
+from ..model import Params, build, init_params
+from ..scale import scaled_runtime
+from ..study import logic, rivals
+from .peers import generator_of, trl_turns
+
+ROUNDS = 11
+METHODS = {**bridge.METHODS, **rivals.RIVALS}
+LARGE = ModelConfig(hidden_size=1024, intermediate_size=3072, num_hidden_layers=4)  # 50 million numbers
+
+
+def medians(jobs: dict[str, Callable]) -> dict[str, float]:
+    """Milliseconds of each job, the median over rounds in which all take their turn; one round before is not
+    counted."""
+    spent: dict[str, list[float]] = {name: [] for name in jobs}
+    for name, job in [*jobs.items()] * (ROUNDS + 1):
+        began = time.perf_counter()
+        job()
+        spent[name].append(1000 * (time.perf_counter() - began))
+    return {name: median(values[1:]) for name, values in spent.items()}
+
+
+class Endless(tasks.Bytes):
+    """With it no response ends before max_new."""
+
+    ends = (-1,)
+
+
+def toy(config: Config, endless: bool = False) -> tuple[tasks.Job, Params]:
+    """The config's problems, and its base, which is made if it is not there; for endless responses fresh
+    weights."""
+    world = {"arith": arith, "logic": logic}.get(config.task)
+    require(world, f"task = {config.task!r}: the benchmark is for the toy worlds, arith and logic")
+    run, problems = scaled_runtime(build(config.model), config), tasks.load_world(config, world)
+    job = tasks.Job(config, run, problems, Endless() if endless else tasks.Bytes(), world)
+    return job, init_params(config.model, generator(0, 0, "bench")) if endless else base.toy_base(job)
+
+
+def parts(job: tasks.Job, theta: Params, names: Iterable[str] = METHODS) -> dict[str, Callable]:
+    """Sampling, and these methods' updates on the same rollouts and demonstrations, all players at theta,
+    step sizes 0. Where no group is mixed every second response counts as right, and the first of each group
+    is its demonstration."""
+    config, data = job.config, partial(tasks.roll_out, job, 0, theta)
+    rollouts, demos = data()[0], tasks.demonstrate(job, 0)
+    if not rollouts.advantages.any():
+        rollouts.advantages = 1.0 - 2.0 * (torch.arange(len(rollouts)) % 2)
+        demos = rollouts.rows(torch.arange(0, len(rollouts), config.group))
+    rollouts.ref_logp, players = rollouts.logp, bridge.start(config, METHODS["first_order"], theta)
+    state = {**players, **optimizer.moments(players)}
+
+    def update(name: str) -> None:
+        own = {player: state[player] for player in METHODS[name].players}
+        directions, _ = METHODS[name].update(bridge.Step(config, job.run, demos, rollouts), own)
+        for player, g in directions.items():
+            optimizer.ascend(state, player, g, optimizer.total_norm(g), 0.0, config.max_grad_norm, 0)
+
+    said, asked = tasks.responses(rollouts, job.tokenizer), tasks.choose_problems(config, 0)[1]
+    judge = lambda: [job.task.train[asked[i // config.group]].reward(text) for i, text in enumerate(said)]
+    jobs = {"sampling and rewards": data, "rewards alone": judge}
+    jobs["scoring, for a KL term"] = partial(tasks.score_rows, job, theta, rollouts)
+    return jobs | {f"update, {name}": partial(update, name) for name in sorted(names)}
+
+
+def steps(jobs: dict[str, Callable]) -> dict[str, float]:
+    """The parts, and whole steps of grpo and bridge: sampling and update."""
+    found = medians(jobs)
+    grpo, ours = (
+        found["sampling and rewards"] + found[f"update, {name}"] for name in ("grpo", "first_order")
+    )
+    return {**found, "step, grpo": grpo, "step, bridge": ours, "**bridge's step / grpo's step**": ours / grpo}
+
+
+def sampling(config: Config, prompts: int = 32, new: int = 40) -> dict[str, float]:
+    """Endless responses, against transformers' `generate` and the bare matrix products that both need."""
+    job, theta = toy(replace(config, prompts=prompts, max_new=new), endless=True)
+    pairs = [(torch.randn(prompts * config.group, W.shape[1]), W.T) for W in theta.values() if W.dim() == 2]
+    jobs = {"bare matrix products": lambda: [x @ W for _ in range(new) for x, W in pairs]}
+    if find_spec("transformers"):
+        jobs["**generate**"] = generator_of(job, theta)
+    found = medians({**jobs, "ours": partial(tasks.roll_out, job, 0, theta)})
+    return found | {f"{name} / ours": found[name] / found["ours"] for name in jobs}
+
+
+def trl(config: Config) -> dict[str, float]:
+    """A whole GRPO step, from sampling to optimizer, in turns with TRL's; nothing where that is missing."""
+    if not find_spec("trl"):
+        return {}
+    job, theta = toy(config)
+    jobs = parts(job, theta)
+    return trl_turns(job, theta, lambda: (jobs["sampling and rewards"](), jobs["update, grpo"]()), ROUNDS)
+
+
+def long(config: Config) -> dict[str, float]:
+    """Whole steps where responses are long: one group, on the toy's network."""
+    found, config = {}, replace(config, prompts=1, demos_per_step=1)
+    for new in (512, 1024):
+        shape = replace(config.model, max_position_embeddings=2 * new)
+        jobs = parts(*toy(replace(config, max_new=new, model=shape), endless=True), ("grpo", "first_order"))
+        found |= {f"{name}, {new} tokens": value for name, value in steps(jobs).items()}
+    return found
+
+
+def memory(config: Config, shape: ModelConfig = LARGE, new: int = 200) -> dict[str, float]:
+    """GiB that one bridge update over two micro-batches takes at its peak, beside players and moments."""
+    peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**20  # Linux
+    found, sizes = {}, {"prompts": 2, "demos_per_step": 2, "micro_batch": config.group, "max_new": new}
+    for name, recompute in (("recompute", True), ("plain", False)):  # the smaller first: what is freed stays
+        jobs = parts(*toy(replace(config, model=shape, recompute=recompute, **sizes), endless=True))
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+        before = peak()
+        jobs["update, first_order"]()
+        found[name] = peak() - before
+    return {**found, "**recompute / plain**": found["recompute"] / found["plain"]}
+
+
+SECTIONS = {"steps": lambda config: steps(parts(*toy(config))), "sampling": sampling, "trl": trl}
+SECTIONS |= {"long": long, "memory": memory}
+
+
+def main(path: str, *arguments: str) -> None:
+    """Raises ConfigError."""
+    only = [argument for argument in arguments if argument.startswith("--only=")]
+    config = load_config(path, [argument for argument in arguments if argument not in only])
+    names = only[-1].removeprefix("--only=").split(",") if only else [*SECTIONS]
+    require(set(names) <= SECTIONS.keys(), f"{only}: there are {', '.join(SECTIONS)}")
+    torch.set_num_threads(config.threads)
+    out = Path(config.out).parent / "bench.json"
+    results = json.loads(out.read_text()) if out.exists() else {}  # sections not measured now stay
+    for name in names:
+        results[name] = SECTIONS[name](config)
+        head = f"\n| {name}, {config.threads} thread(s) | ms, ratio or GiB |\n|---|---|"
+        print(head if results[name] else f"\n{name}: skipped, it is not installed (pip install .[bench])")
+        for what, value in results[name].items():
+            print(f"| {what} | {f'{value:.3g}' if value < 100 else f'{value:.0f}'} |")
+    write(out, json.dumps(results, indent=2).encode())
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:]) if len(sys.argv) > 1 else sys.exit(__doc__)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,79 @@
+"""eval.py: the numbers of the run's own table, of any folder that holds a model; and what it refuses."""
+
+import importlib
+import json
+
+import pytest
+from runs import prepared, run
+from test_real import CONFIG, SHAPE
+from test_tokenizer import by_hand
+
+from bridge_min.config import generator
+from bridge_min.model import init_params
+from bridge_min.real.pretrained import save_pretrained
+
+cli = importlib.import_module("eval").cli  # eval is a word of Python
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """The folder of the runs, and of one of them the table of each of its rows."""
+    folder = prepared(tmp_path_factory)
+    printed, error = run(
+        folder, "evaluated", "--steps=2", "--table=all", "--select=none", "--temperature=0.7"
+    )
+    assert not error
+    return folder, dict(
+        part.split(", per cent\n") for part in printed.split("\n\n") if ", per cent\n" in part
+    )
+
+
+def test_a_run_gets_the_numbers_of_its_table(tables, capsys):
+    cli([str(tables[0] / "evaluated")])
+    assert capsys.readouterr().out == tables[1]["trained by bridge"] + "\n" != tables[1]["base"] + "\n"
+
+
+def test_a_toys_base_gets_the_numbers_of_its_row(tables, capsys):
+    """Its settings are those of the run that made it; here another run's are asked for."""
+    folder = next(tables[0].glob("base-*"))
+    for settings in ("--temperature=0.7", f"--config={tables[0] / 'evaluated' / 'run.json'}"):
+        cli([str(folder), settings])
+        assert capsys.readouterr().out == tables[1]["base"] + "\n"
+
+
+def test_splits_and_settings_can_be_chosen(tables, capsys):
+    cli([str(tables[0] / "evaluated"), "--splits=code,val", "--samples=5", "--val_problems=7"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["code", "val", "mean"] and "pass@5" in lines[0]
+    assert lines[1].split()[1:5] == tables[1]["trained by bridge"].splitlines()[3].split()[1:5]
+
+
+def test_a_checkpoint_is_evaluated_by_a_config(tmp_path, capsys):
+    save_pretrained(tmp_path / "asked", init_params(SHAPE, generator(0, 0, "init")), SHAPE, None)
+    (tmp_path / "asked" / "tokenizer.json").write_text(json.dumps(by_hand()))
+    lines = "".join(json.dumps({"problem": f"{n}", "answer": "1", "solution": "1"}) + "\n" for n in range(40))
+    for name in ("train", "a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(lines.replace('m": "', f'm": "{name}'))
+    (tmp_path / "config.py").write_text(CONFIG.format(tmp_path))  # its base does not exist
+    cli([str(tmp_path / "asked"), f"--config={tmp_path / 'config.py'}", "--splits=b"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("b ")
+    with pytest.raises(SystemExit, match="say by --config= which task"):
+        cli([str(tmp_path / "asked")])
+
+
+REFUSED = (
+    (["nowhere"], "nowhere is no folder"),
+    (["evaluated", "--splits=val,cod"], "'cod' is not one of train, val, math, hard, code, science"),
+    (["evaluated", "--sampels=3"], "did you mean samples"),
+    (["evaluated", "--splits", "val"], "did you mean --key=value"),
+    (["evaluated", "--model.hidden_size=32"], "evaluated/model"),
+    (["unended"], "holds no model yet"),
+)
+
+
+@pytest.mark.parametrize("arguments, words", REFUSED, ids=str)
+def test_what_cannot_be_evaluated_is_said(tables, arguments, words):
+    (tables[0] / "unended").mkdir(exist_ok=True)
+    (tables[0] / "unended" / "run.json").write_text("{}")
+    with pytest.raises(SystemExit, match=f"error: .*{words}"):
+        cli([str(tables[0] / arguments[0]), *arguments[1:]])
