@@ -17,7 +17,7 @@ from pathlib import Path
 from bridge_min import base
 from bridge_min.checkpoint import check_shapes
 from bridge_min.config import ModelConfig, load_config, require
-from bridge_min.evaluate import score, table
+from bridge_min.evaluate import score_suites
 from train import load_base, open_job
 
 
@@ -42,8 +42,7 @@ def main(folder: Path, splits: str, settings: str, overrides: Sequence[str]) -> 
     require(chosen, f"there is no test suite: choose by --splits= from {', '.join(known)}")
     for split in chosen:
         require(split in known, f"--splits: {split!r} is not one of {', '.join(known)}")
-    W = job.run.acting(W, {})
-    print(table({split: score(job, W, known[split], split) for split in chosen}))
+    score_suites(job, job.run.acting(W, {}), {split: known[split] for split in chosen})
 
 
 def cli(arguments: Sequence[str]) -> None:

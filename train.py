@@ -98,30 +98,28 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
 def check_finite(job: Job, step: int, norms: Params, saved: int | None) -> None:
     """The one check before anything moves. Raises FloatingPointError that names the step and its prompts."""
     wrong = ", ".join(name for name, norm in norms.items() if not math.isfinite(norm))
-    asked = [job.task.train[i].prompt for i in tasks.choose_problems(job.config, step)[1]] if wrong else []
-    kept = f"The last good state is checkpoint-{saved:06}." if saved else "No step was saved yet."
-    advice = f"{kept} Begin again with smaller lr and lr_lora (--overwrite, or another --out=)"
     if wrong:
-        where = f"step {step}: the gradient of {wrong} is not finite"
-        raise FloatingPointError(f"{where}, {tasks.in_words(asked)}\n{advice}")
+        asked = tasks.in_words(job.task.train[i].prompt for i in tasks.choose_problems(job.config, step)[1])
+        last = f"The last good state is that after step {saved or 0}."
+        what = f"step {step}: the gradient of {wrong} is not finite, {asked}"
+        raise FloatingPointError(f"{what}\n{last} Begin again with smaller lr and lr_lora.")
 
 
 def finish(job: Job, players: Players) -> None:
     """The model, whole; the table on the test suites; and results.json with the same."""
     config, run, w, results = job.config, job.run, players.get("w", {}), {}
-    policies = {f"trained by {config.method}": lambda: run.acting(players["theta"], w)}
-    if config.table == "all" and "theta_hat" in players:
-        policies = {"shadow (theta_hat, w)": lambda: run.acting(players["theta_hat"], w), **policies}
-    if config.table == "all":
-        policies = {"base": lambda: load_base(job), **policies}
     export(job, run.acting(players["theta"], w), run.full(players["theta"]), run.full(w))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB
     peak = torch.cuda.max_memory_allocated() / 2**30 if config.device == "cuda" else peak
     print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
-    for name, policy in policies.items() if config.table != "none" else ():
-        W = policy()  # only now: with the others it would not fit
-        results[name] = {k: evaluate.score(job, W, tests, k) for k, tests in job.task.tests.items()}
-        print(f"\n{name}, per cent\n{evaluate.table(results[name])}")
+    acting = lambda name: lambda: run.acting(players[name], w)  # not before its turn: it may be large
+    rows = {"base": lambda: load_base(job), "shadow (theta_hat, w)": acting("theta_hat")}
+    rows[f"trained by {config.method}"] = acting("theta")
+    if "theta_hat" not in players:
+        del rows["shadow (theta_hat, w)"]
+    for name in list(rows)[{"all": 0, "trained": -1, "none": len(rows)}[config.table] :]:
+        print(f"\n{name}, per cent")
+        results[name] = evaluate.score_suites(job, rows[name](), job.task.tests)
     if run.rank == 0:
         write(Path(config.out) / "results.json", json.dumps({"scores": results, "peak_gib": peak}).encode())
     print(f"\nThe model is in {Path(config.out) / 'model'}")

@@ -51,6 +51,10 @@ class Runtime:
     rank: int = 0
     world: int = 1  # processes
 
+    def mine(self, things):
+        """Of a whole batch's things, in their order, those that are this process's."""
+        return things[self.rank :: self.world]
+
 
 def plain_runtime(model: GPT, config: Config) -> Runtime:
     acting = torch.no_grad()(partial(merge, scale=config.lora_scale))
@@ -198,8 +202,7 @@ def unrolled(s: Step, players: Players) -> tuple[Players, Stats]:
 
     with sdpa_kernel(SDPBackend.MATH):
         teacher, (g_theta, h_hat, stats, stats_hat) = grad(after_one_step, has_aux=True)(players["w"])
-    directions = {"theta": g_theta, "theta_hat": h_hat, "w": teacher}
-    return directions, cooperation(stats | kept, stats_hat)
+    return {"theta": g_theta, "theta_hat": h_hat, "w": teacher}, cooperation(stats | kept, stats_hat)
 
 
 def cooperation(stats: Stats, stats_hat: Stats) -> Stats:

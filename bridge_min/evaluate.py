@@ -24,7 +24,7 @@ def answer_problems(
     Where it takes long, standard error says how far it is."""
     config, run, P, n = job.config, job.run, len(problems), max(samples, 1)
     rewards, shown, began, said = torch.zeros(P, n), [], time.monotonic(), time.monotonic()
-    mine, at_once = range(run.rank, P, run.world), max(1, config.sample_rows // n)
+    mine, at_once = run.mine(range(P)), max(1, config.sample_rows // n)
     for at in range(0, len(mine), at_once):
         chunk = list(mine[at : at + at_once])
         numbers = (generator(config.seed, i, f"evaluation {name}") for i in chunk)
@@ -56,14 +56,34 @@ def validate(job: Job, players: Players, done: int) -> dict[str, float]:
 
 
 def score(job: Job, W: Params, problems: list[Problem], name: str) -> Score:
-    """Greedy accuracy, and pass@k for k = 1, 2, 4, ... and config.samples."""
+    """Greedy accuracy, and pass@k."""
     greedy, _ = answer_problems(job, W, problems, name)
     sampled, _ = answer_problems(job, W, problems, name, job.config.samples)
     n, right = job.config.samples, [round(value) for value in sampled.sum(1).tolist()]
-    ks = sorted({2**i for i in range(n.bit_length())} | {n})
-    passes = {str(k): mean_and_half_width([pass_at_k(n, c, k) for c in right]) for k in ks}
+    passes = {str(k): mean_and_half_width([pass_at_k(n, c, k) for c in right]) for k in pass_ks(n)}
     interval = wilson(float(greedy.sum()), len(problems))
     return {"greedy": float(greedy.mean()), "interval": interval, "pass_at": passes}
+
+
+def score_suites(job: Job, W: Params, suites: dict[str, list[Problem]]) -> dict[str, Score]:
+    """The score of each suite. Prints a line as soon as it is known, in per cent, and their mean."""
+    scores, ks = {}, pass_ks(job.config.samples)
+    print(f"{'':<20}{'greedy':>8}  {'95 % interval':<16}" + "".join(f"{f'pass@{k}':>14}" for k in ks))
+    for name, problems in suites.items():
+        scores[name] = score(job, W, problems, name)
+        greedy, (low, high), passes = (scores[name][key] for key in ("greedy", "interval", "pass_at"))
+        cells = "".join(f"{100 * mean:>8.1f} ± {100 * half:.1f}" for mean, half in passes.values())
+        between = f"{100 * low:.1f} to {100 * high:.1f}"
+        print(f"{name:<20}{100 * greedy:>8.1f}  {between:<16}{cells}")
+    over = lambda of: f"{100 * sum(map(of, scores.values())) / len(scores):>8.1f}"
+    means = "".join(f"{over(lambda s, k=k: s['pass_at'][str(k)][0])}{'':>6}" for k in ks)
+    print(f"{'mean':<20}{over(lambda s: s['greedy'])}  {'':<16}{means}")
+    return scores
+
+
+def pass_ks(samples: int) -> list[int]:
+    """1, 2, 4, ... and the number of samples."""
+    return sorted({2**i for i in range(samples.bit_length())} | {samples})
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
@@ -85,19 +105,3 @@ def mean_and_half_width(values: list[float], z: float = 1.96) -> tuple[float, fl
     mean = sum(values) / len(values)
     variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
     return mean, z * math.sqrt(variance / len(values))
-
-
-def table(scores: dict[str, Score]) -> str:
-    """A row per suite, and their mean, as text, in per cent."""
-    ks, width = next(iter(scores.values()))["pass_at"], max(24, *(len(name) + 2 for name in scores))
-    lines = [f"{'':<{width}}{'greedy':>8}  {'95 % interval':<16}" + "".join(f"{f'pass@{k}':>14}" for k in ks)]
-    for name, s in scores.items():
-        low, high = s["interval"]
-        passes = "".join(f"{100 * mean:>8.1f} ± {100 * half:.1f}" for mean, half in s["pass_at"].values())
-        between = f"{100 * low:.1f} to {100 * high:.1f}"
-        lines.append(f"{name:<{width}}{100 * s['greedy']:>8.1f}  {between:<16}{passes}")
-    if len(scores) > 1:
-        over = lambda of: 100 * sum(map(of, scores.values())) / len(scores)
-        means = "".join(f"{over(lambda s, k=k: s['pass_at'][k][0]):>8.1f}{'':>6}" for k in ks)
-        lines.append(f"{'mean':<{width}}{over(lambda s: s['greedy']):>8.1f}  {'':<16}{means}")
-    return "\n".join(lines)

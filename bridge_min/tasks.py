@@ -122,7 +122,7 @@ def demonstrate(job: Job, step: int) -> Rows:
     """This process's demonstrations of the step, prompt and solution, each ended by the end of text, and the
     reward that each would have."""
     config, run = job.config, job.run
-    index = choose_problems(config, step)[0][run.rank :: run.world]
+    index = run.mine(choose_problems(config, step)[0])
     demos = [job.task.demos[i] for i in index]
     prompts = [job.tokenizer.encode(demo.prompt) for demo in demos]
     rows = pack(prompts, [job.tokenizer.encode_response(demo.solution) for demo in demos])
@@ -136,9 +136,9 @@ def roll_out(job: Job, step: int, policy: Params) -> tuple[Rows, Stats]:
     """This process's groups of the step, sampled from the policy, with rewards and advantages; and what the
     log shows of them, as shares of the whole batch."""
     config, run, N = job.config, job.run, job.config.prompts * job.config.group
-    problems = [job.task.train[i] for i in choose_problems(config, step)[1]][run.rank :: run.world]
+    problems = run.mine([job.task.train[i] for i in choose_problems(config, step)[1]])
     uniforms = torch.rand(N, config.max_new, generator=generator(config.seed, step, "sampling"))
-    uniforms = uniforms.view(config.prompts, config.group, -1)[run.rank :: run.world]
+    uniforms = run.mine(uniforms.view(config.prompts, config.group, -1))
     rows, _ = attempt(job, policy, problems, uniforms, config.temperature)
     stats = {"reward": rows.rewards.sum() / N}  # the true one, where training sees what is flipped
     rows.rewards = flipped(job, rows.rewards, step, "rollouts", config.prompts)
@@ -182,7 +182,7 @@ def flipped(job: Job, rewards: Tensor, step: int, purpose: str, prompts: int) ->
     reward_flip; of the `prompts` of all processes this one has every world-th."""
     config, run, group = job.config, job.run, job.config.group if purpose == "rollouts" else 1
     chance = torch.rand(prompts * group, generator=generator(config.seed, step, f"flip {purpose}"))
-    mine = (chance < config.reward_flip).view(prompts, group)[run.rank :: run.world].flatten()
+    mine = run.mine((chance < config.reward_flip).view(prompts, group)).flatten()
     return torch.where(mine.to(rewards.device), 1 - rewards, rewards)
 
 

@@ -1,10 +1,10 @@
 """The main result once more, from each seed's raw numbers and the definitions; bridge_min has no part in it.
 
-    python tests/recompute.py out/compare/raw.json
+    python results/recompute.py results/arith.json
 
 Accuracy of a run: the mean over the test suites of pass@1, in per cent. A rival is any row whose name does
 not start with BRIDGE. Differences are paired: two runs of one seed share problems, base and demonstrations.
-Read on in bridge_min/compare.py, whose tables this must agree with (test_compare.py).
+Read on in bridge_min/study/compare.py, whose tables this must agree with (tests/test_compare.py).
 """
 
 import json
@@ -34,8 +34,6 @@ def difference(a, b):
     if a.keys() != b.keys():
         raise ValueError(f"not the same seeds: {sorted(a)} and {sorted(b)}")
     gaps, n = [a[seed] - b[seed] for seed in a], len(a)
-    if n == 1:
-        return gaps[0], float("nan")
     return statistics.mean(gaps), T[min(n - 1, max(T))] * (statistics.variance(gaps) / n) ** 0.5
 
 
@@ -51,11 +49,7 @@ def recompute(raw):
         "rival": rival,
         "bridge": max(ours, key=means.get),
         "against": {row: difference(clean[row], clean[rival]) for row in ours},
-        "loss": {
-            row: difference(clean[row], flipped[row])
-            for row in flipped
-            if row in ours or row.startswith("RL")
-        },
+        "loss": {row: difference(clean[row], flipped[row]) for row in flipped},
     }
 
 

@@ -61,9 +61,13 @@ def ran(folder, name, *options):
 def at_step(monkeypatch, number, act):
     """Calls act() in the middle of the step after `number` updates, once its demonstrations are asked for."""
     original = tasks.demonstrate
-    monkeypatch.setattr(
-        tasks, "demonstrate", lambda job, step: (act() if step == number else None, original(job, step))[1]
-    )
+
+    def demonstrate(job, step):
+        if step == number:
+            act()
+        return original(job, step)
+
+    monkeypatch.setattr(tasks, "demonstrate", demonstrate)
 
 
 def cut_power(*_):

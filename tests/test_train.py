@@ -98,21 +98,6 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(folder, unbroken
     assert outcome(ran(folder, f"signal{number}", TABLE, "--resume")) == unbroken[1]
 
 
-def test_a_second_ctrl_c_ends_the_run_at_once(folder, monkeypatch):
-    at_step(monkeypatch, 2, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
-    assert "stopped at once" in run(folder, "impatient")[1]
-    assert list(saved_runs(folder / "impatient")) == [2]
-
-
-def test_a_damaged_checkpoint_sends_the_run_back_to_the_one_before(copy, folder, unbroken, capsys):
-    path = copy / "checkpoint-000004" / "w.m.safetensors"
-    path.write_bytes(path.read_bytes()[:-1])
-    assert "going on after step 2" in run(folder, "copy", "--resume", TABLE)[0]
-    warned = capsys.readouterr().err
-    assert "WARNING" in warned and "checkpoint-000004/w.m.safetensors is damaged" in warned
-    assert outcome(copy) == unbroken[1]
-
-
 def test_an_error_in_the_config_destroys_nothing(copy, folder, unbroken):
     for option, words in (("--lora_targets=qproj", "qproj"), ("--max_new=300", "max_position_embeddings")):
         assert words in run(folder, "copy", "--overwrite", option)[1]
@@ -120,11 +105,14 @@ def test_an_error_in_the_config_destroys_nothing(copy, folder, unbroken):
     assert list(saved_runs(ran(folder, "copy", "--overwrite", "--steps=1"))) == [1]
 
 
-@pytest.mark.parametrize("most, words", [(20000, "checkpoint-000004"), (300, "metrics"), (900, "too large")])
+@pytest.mark.parametrize(
+    "most, words",
+    [(20000, "checkpoint-000004"), (300, "metrics.jsonl could not"), (1200, "error: [Errno 27]")],
+)
 def test_a_full_disk_stops_the_run_with_a_message_and_what_was_saved_is_kept(
     copy, folder, unbroken, most, words
 ):
-    """No file of more than `most` bytes: a checkpoint, the log copied, a line of the log."""
+    """No file of more than `most` bytes: too few for a checkpoint, for what is kept of the log, for a line."""
     shutil.rmtree(copy / "checkpoint-000004")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))

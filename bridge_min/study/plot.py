@@ -85,6 +85,7 @@ def main(raw: Path, folder: Path | None = None) -> None:
     with rc_context(STYLE):
         for name, figure in pictures(json.loads(raw.read_text())).items():
             path = (folder or raw.parent) / f"{name}.svg"
+            path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, metadata={"Date": None})
             print(path)
 
