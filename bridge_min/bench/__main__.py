@@ -8,6 +8,7 @@ machine hits all alike. Weights do not move. Prints tables in Markdown and write
 folder. Read on in peers.py.
 """
 
+import ctypes
 import json
 import sys
 import time
@@ -20,17 +21,15 @@ from statistics import median
 
 import torch
 
-from .. import arith, base, bridge, optimizer, tasks
-from ..checkpoint import write
+from .. import arith, base, bridge, checkpoint, optimizer, scale, tasks
 from ..config import Config, ConfigError, ModelConfig, generator, load_config, require
 from ..model import Params, build, init_params
-from ..scale import scaled_runtime
 from ..study import logic, rivals
 from .peers import generator_of, trl_turns
 
 ROUNDS = 11
 METHODS = {**bridge.METHODS, **rivals.RIVALS}
-LARGE = ModelConfig(hidden_size=1024, intermediate_size=3072, num_hidden_layers=4)  # 50 million numbers
+LARGE = ModelConfig(hidden_size=512, intermediate_size=1536, num_hidden_layers=16)  # 50 million numbers
 
 
 def medians(jobs: dict[str, Callable]) -> dict[str, float]:
@@ -55,12 +54,12 @@ def toy(config: Config, endless: bool = False) -> tuple[tasks.Job, Params]:
     weights."""
     world = {"arith": arith, "logic": logic}.get(config.task)
     require(world, f"task = {config.task!r}: the benchmark is for the toy worlds, arith and logic")
-    run, problems = scaled_runtime(build(config.model), config), tasks.load_world(config, world)
+    run, problems = scale.scaled_runtime(build(config.model), config), tasks.load_world(config, world)
     job = tasks.Job(config, run, problems, Endless() if endless else tasks.Bytes(), world)
     return job, init_params(config.model, generator(0, 0, "bench")) if endless else base.toy_base(job)
 
 
-def parts(job: tasks.Job, theta: Params, names: Iterable[str] = METHODS) -> dict[str, Callable]:
+def parts(job: tasks.Job, theta: Params, names: Iterable[str]) -> dict[str, Callable]:
     """Sampling, and these methods' updates on the same rollouts and demonstrations, all players at theta,
     step sizes 0. Where no group is mixed every second response counts as right, and the first of each group
     is its demonstration."""
@@ -73,24 +72,21 @@ def parts(job: tasks.Job, theta: Params, names: Iterable[str] = METHODS) -> dict
     state = {**players, **optimizer.moments(players)}
 
     def update(name: str) -> None:
-        own = {player: state[player] for player in METHODS[name].players}
-        directions, _ = METHODS[name].update(bridge.Step(config, job.run, demos, rollouts), own)
+        directions, _ = METHODS[name].update(bridge.Step(config, job.run, demos, rollouts), players)
         for player, g in directions.items():
             optimizer.ascend(state, player, g, optimizer.total_norm(g), 0.0, config.max_grad_norm, 0)
 
     said, asked = tasks.responses(rollouts, job.tokenizer), tasks.choose_problems(config, 0)[1]
     judge = lambda: [job.task.train[asked[i // config.group]].reward(text) for i, text in enumerate(said)]
-    jobs = {"sampling and rewards": data, "rewards alone": judge}
+    jobs = {"sampling + rewards": data, "rewards alone": judge}
     jobs["scoring, for a KL term"] = partial(tasks.score_rows, job, theta, rollouts)
     return jobs | {f"update, {name}": partial(update, name) for name in sorted(names)}
 
 
-def steps(jobs: dict[str, Callable]) -> dict[str, float]:
+def steps(config: Config, endless: bool = False, names: Iterable[str] = METHODS) -> dict[str, float]:
     """The parts, and whole steps of grpo and bridge: sampling and update."""
-    found = medians(jobs)
-    grpo, ours = (
-        found["sampling and rewards"] + found[f"update, {name}"] for name in ("grpo", "first_order")
-    )
+    found = medians(parts(*toy(config, endless), names))
+    grpo, ours = (found["sampling + rewards"] + found[f"update, {name}"] for name in ("grpo", "first_order"))
     return {**found, "step, grpo": grpo, "step, bridge": ours, "**bridge's step / grpo's step**": ours / grpo}
 
 
@@ -110,8 +106,8 @@ def trl(config: Config) -> dict[str, float]:
     if not find_spec("trl"):
         return {}
     job, theta = toy(config)
-    jobs = parts(job, theta)
-    return trl_turns(job, theta, lambda: (jobs["sampling and rewards"](), jobs["update, grpo"]()), ROUNDS)
+    jobs = parts(job, theta, ["grpo"])
+    return trl_turns(job, theta, lambda: (jobs["sampling + rewards"](), jobs["update, grpo"]()), ROUNDS)
 
 
 def long(config: Config) -> dict[str, float]:
@@ -119,26 +115,26 @@ def long(config: Config) -> dict[str, float]:
     found, config = {}, replace(config, prompts=1, demos_per_step=1)
     for new in (512, 1024):
         shape = replace(config.model, max_position_embeddings=2 * new)
-        jobs = parts(*toy(replace(config, max_new=new, model=shape), endless=True), ("grpo", "first_order"))
-        found |= {f"{name}, {new} tokens": value for name, value in steps(jobs).items()}
+        values = steps(replace(config, max_new=new, model=shape), True, ("grpo", "first_order"))
+        found |= {f"{name}, {new} tokens": value for name, value in values.items()}
     return found
 
 
 def memory(config: Config, shape: ModelConfig = LARGE, new: int = 200) -> dict[str, float]:
     """GiB that one bridge update over two micro-batches takes at its peak, beside players and moments."""
     peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**20  # Linux
-    found, sizes = {}, {"prompts": 2, "demos_per_step": 2, "micro_batch": config.group, "max_new": new}
-    for name, recompute in (("recompute", True), ("plain", False)):  # the smaller first: what is freed stays
-        jobs = parts(*toy(replace(config, model=shape, recompute=recompute, **sizes), endless=True))
+    found, config = {}, replace(config, prompts=2, demos_per_step=2, micro_batch=8, max_new=new, model=shape)
+    for name, recompute in (("recompute", True), ("plain", False)):
+        jobs = parts(*toy(replace(config, recompute=recompute), endless=True), ["first_order"])
+        ctypes.CDLL(None).malloc_trim(0)  # or memory that was freed before would be used again, uncounted
         Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
-        before = peak()
+        found[name] = -peak()
         jobs["update, first_order"]()
-        found[name] = peak() - before
+        found[name] += peak()
     return {**found, "**recompute / plain**": found["recompute"] / found["plain"]}
 
 
-SECTIONS = {"steps": lambda config: steps(parts(*toy(config))), "sampling": sampling, "trl": trl}
-SECTIONS |= {"long": long, "memory": memory}
+SECTIONS = {f.__name__: f for f in (steps, sampling, trl, long, memory)}
 
 
 def main(path: str, *arguments: str) -> None:
@@ -156,7 +152,7 @@ def main(path: str, *arguments: str) -> None:
         print(head if results[name] else f"\n{name}: skipped, it is not installed (pip install .[bench])")
         for what, value in results[name].items():
             print(f"| {what} | {f'{value:.3g}' if value < 100 else f'{value:.0f}'} |")
-    write(out, json.dumps(results, indent=2).encode())
+    checkpoint.write(out, json.dumps(results, indent=2).encode())
 
 
 if __name__ == "__main__":
