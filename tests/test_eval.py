@@ -19,13 +19,9 @@ cli = importlib.import_module("eval").cli  # eval is a word of Python
 def tables(tmp_path_factory):
     """The folder of the runs, and of one of them the table of each of its rows."""
     folder = prepared(tmp_path_factory)
-    printed, error = run(
-        folder, "evaluated", "--steps=2", "--table=all", "--select=none", "--temperature=0.7"
-    )
-    assert not error
-    return folder, dict(
-        part.split(", per cent\n") for part in printed.split("\n\n") if ", per cent\n" in part
-    )
+    options = ("--steps=2", "--table=all", "--select=none", "--temperature=0.7")
+    parts = run(folder, "evaluated", *options)[0].split("\n\n")
+    return folder, dict(part.split(", per cent\n") for part in parts if ", per cent\n" in part)
 
 
 def test_a_run_gets_the_numbers_of_its_table(tables, capsys):
@@ -56,7 +52,7 @@ def test_a_checkpoint_is_evaluated_by_a_config(tmp_path, capsys):
         (tmp_path / f"{name}.jsonl").write_text(lines.replace('m": "', f'm": "{name}'))
     (tmp_path / "config.py").write_text(CONFIG.format(tmp_path))  # its base does not exist
     cli([str(tmp_path / "asked"), f"--config={tmp_path / 'config.py'}", "--splits=b"])
-    assert capsys.readouterr().out.splitlines()[-1].startswith("b ")
+    assert "\nb  " in capsys.readouterr().out
     with pytest.raises(SystemExit, match="say by --config= which task"):
         cli([str(tmp_path / "asked")])
 

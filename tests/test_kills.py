@@ -43,9 +43,11 @@ def live(folder: Path, name: str, touches: int = 0, seconds: float = 0) -> int:
 
     sys.addaudithook(before)
     sys.stderr = open(os.devnull, "w")
-    error = run(folder, name, *(["--resume"] if (folder / name / "run.json").exists() else []))[1]
-    os.write(1, error.encode())
-    os._exit(int(bool(error)))
+    try:
+        error = run(folder, name, *(["--resume"] if (folder / name / "run.json").exists() else []))[1]
+        os._exit(int(bool(error)))
+    finally:  # no other way out: the caller goes on in the parent
+        os._exit(2)
 
 
 def found_at(out: Path) -> str:
@@ -63,12 +65,10 @@ def campaign(folder: Path, kills: int, seed: int) -> tuple[Counter, int, int]:
     expected, length = outcome(ran(folder, "unbroken")), time.monotonic() - began
     draw, hits, resumed, ended = random.Random(seed), Counter(), 0, 0
     while hits.total() < kills or (folder / f"run{ended}").exists():
-        out, moment = folder / f"run{ended}", {"touches": draw.randint(1, LIFE)}
-        moment = (
-            draw.choice((moment, {"seconds": draw.uniform(0.01, length)})) if hits.total() < kills else {}
-        )
+        out, by_time = folder / f"run{ended}", hits.total() % 2 == 1
+        moment = {"seconds": draw.uniform(0.01, length)} if by_time else {"touches": draw.randint(1, LIFE)}
         resumed += bool(saved_runs(out))
-        status = live(folder, out.name, **moment)
+        status = live(folder, out.name, **(moment if hits.total() < kills else {}))
         if status == -signal.SIGKILL:
             hits[found_at(out)] += 1
             continue

@@ -60,11 +60,11 @@ def test_bfloat16_weights_act_and_their_gradients_are_summed_in_float32():
     parts += [j_rl(step, 0.7, rollouts=part) for part in j_rl(step).rows.batches(1)]
     total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in theta.items()}
     for part in parts:
-        for name, value in gradients(step, [part], theta, {})[0].items():
+        for name, value in run.gradients(step, [part], theta, {})[0].items():
             assert value.dtype == torch.float32
             total[name] += value
     objective = [j_sft(step, 0.3), j_rl(step, 0.7)]
-    whole = gradients(step, objective, theta, {})[0]
+    whole = run.gradients(step, objective, theta, {})[0]
     assert len(parts) == 9 and gap(whole, total) < 1e-6 * size(total)
     exact = gradients(world.step(run=World().run), objective, world.theta, {})[0]
     assert 1e-4 * size(exact) < gap(whole, exact) < 0.05 * size(exact)  # so it was computed in bfloat16
@@ -132,7 +132,7 @@ def test_many_processes_make_the_run_of_one_and_refuse_what_they_cannot_share(al
     for name in SHARED:
         assert_same_run(alone, name, f"{name}-{number}")
     mixed = [line["mixed"] for line in metrics(alone / "hpt-1", "mixed")]
-    assert min(mixed) <= 1 / 3 < 0.1 + max(mixed)  # so there were processes without any row of J_RL
+    assert min(mixed) < 0.5 and max(mixed) > 0  # one group of three: two processes had no row for J_RL
 
 
 @pytest.mark.slow
