@@ -33,7 +33,7 @@ def main(folder: Path, splits: str, settings: str, overrides: Sequence[str]) -> 
     config = load_config(settings or own, overrides)
     if (at / "about.json").exists():  # a toy
         job, W = open_job(config), {k: v.to(config.device) for k, v in base.load_model(at)[1].items()}
-        check_shapes(at, W, dict(job.run.model.named_parameters()))
+        check_shapes(at, W, dict(job.runtime.model.named_parameters()))
     else:  # whichever base the settings name, that in the folder is asked
         job = open_job(replace(config, base=str(at), model=ModelConfig()))
         W = load_base(job)
@@ -42,7 +42,7 @@ def main(folder: Path, splits: str, settings: str, overrides: Sequence[str]) -> 
     require(chosen, f"there is no test suite: choose by --splits= from {', '.join(known)}")
     for split in chosen:
         require(split in known, f"--splits: {split!r} is not one of {', '.join(known)}")
-    score_suites(job, job.run.acting(W, {}), {split: known[split] for split in chosen})
+    score_suites(job, job.runtime.acting(W, {}), {split: known[split] for split in chosen})
 
 
 def cli(arguments: Sequence[str]) -> None:

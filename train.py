@@ -25,10 +25,11 @@ from pathlib import Path
 import torch
 
 from bridge_min import base, bridge, evaluate, optimizer, tasks
-from bridge_min.bridge import Method, Players, State, Step
+from bridge_min.bridge import Method, Players, Step
 from bridge_min.checkpoint import load_latest, save_run, write
 from bridge_min.config import Config, load_config, require
 from bridge_min.model import Params, build
+from bridge_min.optimizer import State
 from bridge_min.run import RunLog, catch_signals, open_folder
 from bridge_min.tasks import Job
 
@@ -39,16 +40,18 @@ MANY = "TORCHELASTIC_RUN_ID" in os.environ  # processes, which torchrun has star
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
     """From the base, or from the last checkpoint, to the end and the table."""
     job, (method, select, memory), out = open_job(config), open_method(config), Path(config.out)
-    run = job.run
-    bridge.start(config, method, dict(run.model.named_parameters()))  # raises before a folder is touched
-    lock = open_folder(config, resume, overwrite) if run.rank == 0 else None  # held until the run ends
+    runtime = job.runtime
+    optimizer.start(
+        config, method, dict(runtime.model.named_parameters())
+    )  # raises before a folder is touched
+    lock = open_folder(config, resume, overwrite) if runtime.rank == 0 else None  # held until the run ends
     theta = load_base(job)
-    reference = run.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
-    players = {name: run.keep(params) for name, params in bridge.start(config, method, theta).items()}
+    reference = runtime.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
+    players = {name: runtime.keep(params) for name, params in optimizer.start(config, method, theta).items()}
     del theta  # the players have it now; the table at the end loads it again
     state = {**players, **optimizer.moments(players), **memory}
-    saved = load_latest(out, state, run)
-    log, caught = RunLog(config, run, saved or 0), catch_signals(run)
+    saved = load_latest(out, state, runtime)
+    log, caught = RunLog(config, runtime, saved or 0), catch_signals(runtime)
     if saved is None:
         log.write("metrics.jsonl", step=0, **evaluate.validate(job, players, 0))
     else:
@@ -60,15 +63,15 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         if use_demos:
             demos = tasks.demonstrate(job, step)
         if use_rollouts:
-            policy = run.acting(players["theta"], players.get("w", {}))
+            policy = runtime.acting(players["theta"], players.get("w", {}))
             rollouts, stats = tasks.roll_out(job, step, policy)
             del policy
         if use_rollouts and config.kl:
-            rollouts.ref_logp = tasks.score_rows(job, run.acting(reference, {}), rollouts)
+            rollouts.ref_logp = tasks.score_rows(job, runtime.acting(reference, {}), rollouts)
         sampled = time.perf_counter()
 
-        directions, found = method.update(Step(config, run, demos, rollouts, step, select), players)
-        norms = {name: optimizer.total_norm(g, run.total) for name, g in directions.items()}
+        directions, found = method.update(Step(config, runtime, demos, rollouts, step, select), players)
+        norms = {name: optimizer.total_norm(g, runtime.total) for name, g in directions.items()}
         check_finite(job, step, norms, saved)
         for name, g in directions.items():
             lr = config.lr_lora if name == "w" else config.lr
@@ -77,14 +80,14 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         del directions, g  # as large as the players: not while the next step samples
 
         done, seconds = step + 1, {"data": sampled - began, "update": time.perf_counter() - sampled}
-        stats |= found | {f"norm_{name}": norm / run.world for name, norm in norms.items()}
+        stats |= found | {f"norm_{name}": norm / runtime.processes for name, norm in norms.items()}
         log.step(done, stats, seconds, (demos, rollouts))
-        interrupted = run.total(torch.tensor(float(len(caught)))) > 0  # by a signal to any process
+        interrupted = runtime.total(torch.tensor(float(len(caught)))) > 0  # by a signal to any process
         if done % config.eval_every == 0 or done == config.steps:
             log.write("metrics.jsonl", step=done, **evaluate.validate(job, players, done))
         if done % config.eval_every == 0 or done == config.steps or interrupted:
             log.sync()
-            save_run(out, done, state, run, saved)
+            save_run(out, done, state, runtime, saved)
             saved = done
         if interrupted:
             sys.exit(f"interrupted: saved after step {done} in {out}; go on with --resume")
@@ -107,12 +110,12 @@ def check_finite(job: Job, step: int, norms: Params, saved: int | None) -> None:
 
 def finish(job: Job, players: Players) -> None:
     """The model, whole; the table on the test suites; and results.json with the same."""
-    config, run, w, results = job.config, job.run, players.get("w", {}), {}
-    export(job, run.acting(players["theta"], w), run.full(players["theta"]), run.full(w))
+    config, runtime, w, results = job.config, job.runtime, players.get("w", {}), {}
+    export(job, runtime.acting(players["theta"], w), runtime.full(players["theta"]), runtime.full(w))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB
     peak = torch.cuda.max_memory_allocated() / 2**30 if config.device == "cuda" else peak
     print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
-    acting = lambda name: lambda: run.acting(players[name], w)  # not before its turn: it may be large
+    acting = lambda name: lambda: runtime.acting(players[name], w)  # not before its turn: it may be large
     rows = {"base": lambda: load_base(job), "shadow (theta_hat, w)": acting("theta_hat")}
     rows[f"trained by {config.method}"] = acting("theta")
     if "theta_hat" not in players:
@@ -120,7 +123,7 @@ def finish(job: Job, players: Players) -> None:
     for name in list(rows)[{"all": 0, "trained": -1, "none": len(rows)}[config.table] :]:
         print(f"\n{name}, per cent")
         results[name] = evaluate.score_suites(job, rows[name](), job.task.tests)
-    if run.rank == 0:
+    if runtime.rank == 0:
         write(Path(config.out) / "results.json", json.dumps({"scores": results, "peak_gib": peak}).encode())
     print(f"\nThe model is in {Path(config.out) / 'model'}")
 
@@ -166,9 +169,9 @@ def open_method(config: Config) -> tuple[Method, Callable | None, State]:
 
 def export(job: Job, policy: Params, theta: Params, w: Params) -> None:
     """The merged model; of a checkpoint also theta, and w as PEFT has it."""
-    if job.run.rank == 0 and job.config.base:
-        room("bridge_min.real").export(job.config, job.run.model.config, policy, theta, w)
-    elif job.run.rank == 0:
+    if job.runtime.rank == 0 and job.config.base:
+        room("bridge_min.real").export(job.config, job.runtime.model.config, policy, theta, w)
+    elif job.runtime.rank == 0:
         base.save_model(Path(job.config.out) / "model", policy, job.config)
 
 

@@ -7,7 +7,7 @@
 Every chain can be worked step by step, in the same lines in all domains: 7-2=5, 5-2=3, 3+5=8, #### 8. (n*2 is
 n added twice.) The base can do that, and does it where a prompt ends in a colon, as its textbooks' do; where
 it does not, as in all problems here, it mostly blurts out an answer. RL soon finds that working pays. In
-math, though, it has never seen a product worked: that takes demonstrations. Read on in base.py.
+math, though, it has never seen a product worked: that takes demonstrations. Read on in evaluate.py.
 """
 
 import random
@@ -24,8 +24,8 @@ CUE_MISSING = 0.1  # share of the worked documents that look like problems
 SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a false step of a demonstration is off
 UNITS = ("kg", "m", "g")
 
-Term = tuple[int, int]  # (n, k): n is added k times
-Chain = tuple[Term, ...]  # the first with k = 1
+Move = tuple[int, int]  # (n, k): n is added k times
+Chain = tuple[Move, ...]  # the first with k = 1
 
 
 def draw(random: random.Random, suite: str = "") -> Chain:

@@ -1,15 +1,13 @@
 """The toys' base model: made by the run itself from the world's documents, once, and kept on disk.
 
 The folder's name is a key over all that made it: settings, held-out puzzles, the files of this ring, torch's
-version. What trains sees only the settings that are in the key, so none can be forgotten. Read on in
-evaluate.py.
+version. What trains sees only the settings that are in the key, so none can be forgotten. Read on in run.py.
 """
 
 import hashlib
 import json
 import random
 import time
-from collections.abc import Hashable
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -33,10 +31,10 @@ def toy_base(job: Job) -> Params:
     """The toy's weights before post-training, from disk if they were made before; of many processes the first
     one makes them."""
     folder = base_folder(job.config, job.world, job.task)
-    if job.run.rank == 0 and not folder.exists():
+    if job.runtime.rank == 0 and not folder.exists():
         print(f"base: pretraining, to be kept in {folder}")
         save_model(folder, pretrain(settings_of(job.config), job.world, job.task), job.config)
-    job.run.total(torch.zeros(()))  # until it is there
+    job.runtime.total(torch.zeros(()))  # until it is there
     return {name: W.to(job.config.device) for name, W in load_model(folder)[1].items()}
 
 
@@ -69,13 +67,13 @@ def base_folder(config: Config, world: ModuleType, task: Task) -> Path:
 def pretrain(settings: Config, world: ModuleType, task: Task) -> Params:
     """Next-token training on the documents' responses (prompts are random numbers), from fresh weights."""
     theta = init_params(settings.model, generator(settings.seed, 0, "init"))
-    run, tokenizer, began = plain_runtime(build(settings.model), settings), Bytes(), time.monotonic()
+    runtime, tokenizer, began = plain_runtime(build(settings.model), settings), Bytes(), time.monotonic()
     state, steps = {"theta": theta, **moments({"theta": theta})}, settings.base_steps
     for step in range(steps):
-        documents = read(settings, step, world, task.hidden)
+        documents = reading(settings, step, world, task.hidden)
         prompts = [tokenizer.encode(prompt) for prompt, _ in documents]
         responses = [tokenizer.encode_response(response) for _, response in documents]
-        s = Step(settings, run, pack(prompts, responses), None)
+        s = Step(settings, runtime, pack(prompts, responses), None)
         g, _, stats = gradients(s, [j_sft(s)], theta, {})
         lr = settings.base_lr * schedule(step, steps, WARMUP)
         ascend(state, "theta", g, total_norm(g), lr, MAX_GRAD_NORM, step)
@@ -86,9 +84,7 @@ def pretrain(settings: Config, world: ModuleType, task: Task) -> Params:
     return theta
 
 
-def read(
-    settings: Config, step: int, world: ModuleType, hidden: frozenset[Hashable]
-) -> list[tuple[str, str]]:
+def reading(settings: Config, step: int, world: ModuleType, hidden: frozenset) -> list[tuple[str, str]]:
     """One pretraining batch of documents (prompt, response), none of them about a puzzle in `hidden`."""
     draw, documents = random.Random(f"{settings.seed}/{step}/reading"), []
     while len(documents) < settings.base_batch:

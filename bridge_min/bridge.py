@@ -13,21 +13,21 @@ after it the other readings, and METHODS. Read on in optimizer.py.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .config import Config, generator
-from .lora import init_lora, merge
+from .config import Config
+from .lora import merge
 from .losses import grpo_objective, sft_objective, token_logprobs
 from .model import GPT, Params
 from .rollout import Rows
 
 Stats = dict[str, Tensor]  # sums over this process's rows
 Players = dict[str, Params]  # "theta", and with BRIDGE "theta_hat" and "w"
-State = dict[str, Params]  # what a run has learnt: the players, and their moments in the optimizer
 
 
 def policy_logprobs(model: GPT, W: Params, rows: Rows, temperature: float = 1.0) -> Tensor:
@@ -49,11 +49,11 @@ class Runtime:
     full: Callable[[Params], Params] = lambda params: params  # the inverse
     total: Callable[[Tensor], Tensor] = lambda x: x  # a sum over all processes
     rank: int = 0
-    world: int = 1  # processes
+    processes: int = 1
 
-    def mine(self, things):
+    def mine(self, things: Any) -> Any:
         """Of a whole batch's things, in their order, those that are this process's."""
-        return things[self.rank :: self.world]
+        return things[self.rank :: self.processes]
 
 
 def plain_runtime(model: GPT, config: Config) -> Runtime:
@@ -80,7 +80,7 @@ class Step:
     """What one update looks at. demos or rollouts is None where the method does without."""
 
     config: Config
-    run: Runtime
+    runtime: Runtime
     demos: Rows | None
     rollouts: Rows | None
     number: int = 0  # updates done before this one
@@ -116,7 +116,7 @@ def j_rl(s: Step, coefficient: float = 1.0, rollouts: Rows | None = None) -> Ter
 
 def term_value(s: Step, term: Term, rows: Rows, W: Params) -> tuple[Tensor, Stats]:
     """What these rows add to the objective, and statistics; nothing but zeros where there are none."""
-    logp = s.run.logprobs(W, rows, term.temperature) if len(rows) else torch.zeros_like(rows.weights)
+    logp = s.runtime.logprobs(W, rows, term.temperature) if len(rows) else torch.zeros_like(rows.weights)
     J, stats = term.value(logp, rows)
     return term.coefficient * J, stats
 
@@ -152,8 +152,8 @@ def first_order(s: Step, players: Players) -> tuple[Players, Stats]:
     gradients give all: the student's and the teacher's at (theta, w) belong to one scalar, and so do the
     shadow's and the teacher's at (theta_hat, w)."""
     theta, theta_hat, w, lam = players["theta"], players["theta_hat"], players["w"], s.config.lam
-    g_theta, g_w, stats = s.run.gradients(s, joint(s), theta, w)
-    h_hat, h_w, stats_hat = s.run.gradients(s, [j_rl(s)], theta_hat, w)
+    g_theta, g_w, stats = s.runtime.gradients(s, joint(s), theta, w)
+    h_hat, h_w, stats_hat = s.runtime.gradients(s, [j_rl(s)], theta_hat, w)
     teacher = {name: g_w[name] - lam * h_w[name] for name in w}
     return {"theta": g_theta, "theta_hat": h_hat, "w": teacher}, cooperation(stats, stats_hat)
 
@@ -165,7 +165,7 @@ def joint(s: Step) -> Objective:
 
 def no_shadow(s: Step, players: Players) -> tuple[Players, Stats]:
     """Ablation: w climbs the joint objective, as theta does; nobody asks what RL alone would have given."""
-    g_theta, g_w, stats = s.run.gradients(s, joint(s), players["theta"], players["w"])
+    g_theta, g_w, stats = s.runtime.gradients(s, joint(s), players["theta"], players["w"])
     return {"theta": g_theta, "w": g_w}, stats
 
 
@@ -182,8 +182,8 @@ def unrolled(s: Step, players: Players) -> tuple[Players, Stats]:
     theta, theta_hat, lam, eta = players["theta"], players["theta_hat"], s.config.lam, s.config.eta
     both, kept = joint(s), {}
     if s.select:
-        g_rl = s.run.gradients(s, [j_rl(s)], theta, players["w"])[0]
-        both[1].rows, kept = s.select(s, s.run.acting(theta, players["w"]), g_rl)
+        g_rl = s.runtime.gradients(s, [j_rl(s)], theta, players["w"])[0]
+        both[1].rows, kept = s.select(s, s.runtime.acting(theta, players["w"]), g_rl)
 
     def value(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats]:
         W, J, stats = merge(theta, w, s.config.lora_scale), torch.zeros(()), {}
@@ -226,21 +226,9 @@ class Method:
     selects: bool = False  # `select` may choose its demonstrations
 
 
-def start(config: Config, method: Method, base: Params) -> Players:
-    """Everyone at the base: theta, which is the base itself from now on, and for BRIDGE the shadow theta_hat,
-    and w with B = 0."""
-    players = {"theta": base}
-    if "theta_hat" in method.players:
-        players["theta_hat"] = {name: W.clone() for name, W in base.items()}
-    if "w" in method.players:
-        draw = generator(config.seed, 0, "lora")
-        players["w"] = init_lora(base, config.lora_targets, config.lora_rank, draw)
-    return players
-
-
 def climb(objective: Callable[[Step], Objective], s: Step, players: Players) -> tuple[Players, Stats]:
     """The direction of theta alone."""
-    g_theta, _, stats = s.run.gradients(s, objective(s), players["theta"], {})
+    g_theta, _, stats = s.runtime.gradients(s, objective(s), players["theta"], {})
     return {"theta": g_theta}, stats
 
 

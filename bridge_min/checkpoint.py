@@ -2,7 +2,7 @@
 
 A folder is written beside its place, synced and renamed. It holds tensors, what they are about, and a
 manifest with the SHA-256 of every file in it, so that what was cut or changed is refused by name. A run keeps
-its last two checkpoints and goes back to the older where the newer is of no use. Read on in run.py.
+its last two checkpoints and goes back to the older where the newer is of no use. Read on in base.py.
 """
 
 import hashlib
@@ -19,8 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .bridge import Runtime, State
+from .bridge import Runtime
 from .model import Params
+from .optimizer import State
 
 MANIFEST = "manifest.json"
 WHOLE = "memory"  # what selection remembers, whole in every process; all else of a state is kept in slices
@@ -120,12 +121,12 @@ def check_shapes(where: Path, found: Params, expected: Params) -> None:
 # --- A run's checkpoints ------------------------------------------------------------------------------------
 
 
-def save_run(out: Path, done: int, state: State, run: Runtime, before: int | None) -> None:
+def save_run(out: Path, done: int, state: State, runtime: Runtime, before: int | None) -> None:
     """The state after `done` updates, as checkpoint-<done>/. Randomness needs nothing: it follows from (seed,
     step). Of the older ones only that after `before` updates is kept. Every tensor is whole in the files,
     however many processes share it; the first one writes."""
-    parts = ((name, params if name == WHOLE else run.full(params)) for name, params in state.items())
-    if run.rank:
+    parts = ((name, params if name == WHOLE else runtime.full(params)) for name, params in state.items())
+    if runtime.rank:
         return list(parts).clear()  # takes part in the gathering
     save_folder(out / f"checkpoint-{done:06}", parts, {"done": done})
     for step, old in saved_runs(out).items():
@@ -140,17 +141,17 @@ def saved_runs(out: Path) -> dict[int, Path]:
     return {int(step): folders[step] for step in steps}
 
 
-def load_latest(out: Path, state: State, run: Runtime) -> int | None:
+def load_latest(out: Path, state: State, runtime: Runtime) -> int | None:
     """Fills the state, made as for a new run, from the newest checkpoint that is whole; returns the number of
     updates done, None if nothing was ever saved. One that is damaged is named on standard error, and the one
     before it is taken. Raises CheckpointError if none can be used."""
     faults = []
     for step, folder in saved_runs(out).items():
         try:
-            fault, _ = "", load_run(folder, state, run)
+            fault, _ = "", load_run(folder, state, runtime)
         except CheckpointError as error:
             fault = str(error)
-        if run.total(torch.tensor(float(bool(fault)))):  # all processes take the same
+        if runtime.total(torch.tensor(float(bool(fault)))):  # all processes take the same
             faults.append(fault or f"{folder}: another process cannot use it")
             continue
         if faults:
@@ -161,12 +162,12 @@ def load_latest(out: Path, state: State, run: Runtime) -> int | None:
     return None
 
 
-def load_run(folder: Path, state: State, run: Runtime) -> None:
+def load_run(folder: Path, state: State, runtime: Runtime) -> None:
     """Fills the state in place from one checkpoint. Raises CheckpointError."""
     parts = load_folder(folder)[1]
     for name, params in state.items():
         found = dict(parts.get(name, ()))
-        found = found if name == WHOLE else run.keep(found)
+        found = found if name == WHOLE else runtime.keep(found)
         check_shapes(folder / f"{name}.safetensors", found, params)
         for key, value in params.items():
             value.copy_(found[key])

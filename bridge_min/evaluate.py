@@ -1,4 +1,6 @@
-"""How good is a policy? Greedy accuracy and unbiased pass@k, with 95 % intervals. Read on in base.py."""
+"""How good is a policy? Greedy accuracy and unbiased pass@k, with 95 % intervals.
+
+Read on in checkpoint.py."""
 
 import math
 import sys
@@ -22,9 +24,9 @@ def answer_problems(
     """Rewards of each problem's responses, (P, samples), and the texts of the first one each, of this
     process's problems. samples = 0: one greedy response. `name`, of the split, says which random numbers.
     Where it takes long, standard error says how far it is."""
-    config, run, P, n = job.config, job.run, len(problems), max(samples, 1)
+    config, runtime, P, n = job.config, job.runtime, len(problems), max(samples, 1)
     rewards, shown, began, said = torch.zeros(P, n), [], time.monotonic(), time.monotonic()
-    mine, at_once = run.mine(range(P)), max(1, config.sample_rows // n)
+    mine, at_once = runtime.mine(range(P)), max(1, config.sample_rows // n)
     for at in range(0, len(mine), at_once):
         chunk = list(mine[at : at + at_once])
         numbers = (generator(config.seed, i, f"evaluation {name}") for i in chunk)
@@ -33,10 +35,10 @@ def answer_problems(
         rows, texts = attempt(job, W, tried, uniforms, temperature)
         rewards[chunk], shown = rows.rewards.cpu().view(-1, n), shown + texts[::n]
         done, now = at + len(chunk), time.monotonic()
-        if now - said > QUIET and done < len(mine) and run.rank == 0:
+        if now - said > QUIET and done < len(mine) and runtime.rank == 0:
             said, left = now, (now - began) / done * (len(mine) - done)
             print(f"    {name}: {done} of {len(mine)} problems, {n} each, {left:.0f} s left", file=sys.stderr)
-    return run.total(rewards), shown
+    return runtime.total(rewards), shown
 
 
 def validate(job: Job, players: Players, done: int) -> dict[str, float]:
@@ -45,12 +47,15 @@ def validate(job: Job, players: Players, done: int) -> dict[str, float]:
     accuracy, problems = {}, job.task.val
     for name in ("theta_hat", "theta"):
         if name in players:
-            W = job.run.acting(players[name], players.get("w", {}))
+            W = job.runtime.acting(players[name], players.get("w", {}))
             rewards, shown = answer_problems(job, W, problems, "val")
             accuracy[f"val_{name}"] = float(rewards.mean())
     print(f"validation at step {done}:", "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
     for i, response in enumerate(shown[:3]):
-        asked, right = problems[i * job.run.world].prompt.strip()[-SHOWN:], bool(rewards[i * job.run.world])
+        asked, right = (
+            problems[i * job.runtime.processes].prompt.strip()[-SHOWN:],
+            bool(rewards[i * job.runtime.processes]),
+        )
         print(f"    {'right' if right else 'wrong'}:  {asked}  ->  {response[:SHOWN]!r}")
     return accuracy
 

@@ -142,14 +142,9 @@ class Trunk(nn.Module):
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
         if cache is not None:
             position = cache.length[:, None] + position  # (N, T)
-        longest, limit = int(position.max()) + 1, self.config.max_position_embeddings
-        if longest > limit:
-            raise ValueError(f"{longest} tokens do not fit max_position_embeddings = {limit}")
-        x, rotary = self.embed_tokens(tokens), None  # (N, T, C)
-        if self.config.family == "gpt2":
-            x = x + self.embed_positions(position)
-        else:
-            rotary = rotary_table(position, self.config)
+        x, learned = self.embed_tokens(tokens), self.config.family == "gpt2"  # (N, T, C)
+        x = x + self.embed_positions(position) if learned else x
+        rotary = None if learned else rotary_table(position, self.config)
         for layer, block in enumerate(self.layers):
             x = block(x, rotary, layer, cache)
         return self.norm(x)
@@ -175,7 +170,7 @@ class GPT(nn.Module):
         `where` (N, T) is true. Rows are padded on the right: attention is causal, so that needs no mask.
 
         With an empty cache the tokens are written there too; behind those that it has seen, one token of each
-        row can follow at a time. Raises ValueError for more tokens than the network has positions.
+        row can follow at a time.
         """
         x = self.model(tokens, cache)  # (N, T, C)
         if where is not None:

@@ -1,4 +1,6 @@
-"""The optimizer step: Adam on dictionaries, its schedule and its clipping. Read on in tasks.py."""
+"""Where the players begin, and their optimizer step: Adam on dictionaries, its schedule and clipping.
+
+Read on in tasks.py."""
 
 import math
 from collections.abc import Callable
@@ -7,10 +9,26 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from .bridge import Players, State
+from .bridge import Method, Players
+from .config import Config, generator
+from .lora import init_lora
 from .model import Params
 
+State = dict[str, Params]  # what a run has learnt: the players, and their moments
+
 ADAM = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": True}
+
+
+def start(config: Config, method: Method, base: Params) -> Players:
+    """Everyone at the base: theta, which is the base itself from now on, and for BRIDGE the shadow theta_hat,
+    and w with B = 0."""
+    players = {"theta": base}
+    if "theta_hat" in method.players:
+        players["theta_hat"] = {name: W.clone() for name, W in base.items()}
+    if "w" in method.players:
+        draw = generator(config.seed, 0, "lora")
+        players["w"] = init_lora(base, config.lora_targets, config.lora_rank, draw)
+    return players
 
 
 def moments(players: Players) -> State:

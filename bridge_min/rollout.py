@@ -44,9 +44,8 @@ class Rows:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Rows":
         """The same change made to every tensor."""
-        return replace(
-            self, **{name: change(value) for name, value in vars(self).items() if value is not None}
-        )
+        changed = {name: change(value) for name, value in vars(self).items() if value is not None}
+        return replace(self, **changed)
 
     def length(self) -> Tensor:
         """Tokens of each row's prompt and response, (N,)."""
@@ -77,14 +76,6 @@ def pack(prompts: list[list[int]], responses: list[list[int]]) -> Rows:
         tokens[n, : len(row)] = torch.tensor(row)
         mask[n, len(prompts[n]) : len(row)] = True
     return Rows(tokens, mask, token_weights(mask))
-
-
-def join(parts: Sequence[Rows]) -> Rows:
-    """Several Rows as one, in their order."""
-    T = max(part.tokens.shape[1] for part in parts)
-    parts = [part.each(lambda v: F.pad(v, (0, T - v.shape[1])) if v.dim() == 2 else v) for part in parts]
-    names = [name for name, value in vars(parts[0]).items() if value is not None]
-    return Rows(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 @torch.inference_mode()

@@ -62,10 +62,10 @@ class RunLog:
     """Appends to the two files and prints a line per interval. `first`: updates done before this start. Of
     many processes the first one writes."""
 
-    def __init__(self, config: Config, run: Runtime, first: int):
+    def __init__(self, config: Config, runtime: Runtime, first: int):
         self.config, self.first, self.began, self.since = config, first, time.monotonic(), defaultdict(list)
-        self.total, self.files, out = run.total, {}, Path(config.out)
-        for name in () if run.rank else ("metrics.jsonl", "timing.jsonl"):
+        self.total, self.files, out = runtime.total, {}, Path(config.out)
+        for name in () if runtime.rank else ("metrics.jsonl", "timing.jsonl"):
             path = out / name
             lines = path.read_text().splitlines(keepends=True) if path.exists() else []
             if not first and len(lines) > config.eval_every + 2:
@@ -114,16 +114,16 @@ def means(sums: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in sums.items() if not name.startswith("weight")}
 
 
-def catch_signals(run: Runtime) -> list[int]:
+def catch_signals(runtime: Runtime) -> list[int]:
     """A list that Ctrl-C, and SIGTERM as clusters send it, fill, so that no step is cut in two; a second
     Ctrl-C stops at once (but not under torchrun, which passes each on a second time)."""
     caught: list[int] = []
 
     def handler(number: int, _frame: object) -> None:
         caught.append(number)
-        if number == signal.SIGINT and run.world == 1:
+        if number == signal.SIGINT and runtime.processes == 1:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if run.rank == 0:  # not by print, which this may have interrupted
+        if runtime.rank == 0:  # not by print, which this may have interrupted
             os.write(2, f"{signal.Signals(number).name}: finishing this step, then saving\n".encode())
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -14,13 +14,14 @@ from itertools import chain
 from types import ModuleType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .bridge import Runtime, Stats
 from .config import Config, ConfigError, generator, require
 from .losses import group_advantages, sequence_weights, token_weights
 from .model import Params
-from .rollout import Rows, join, pack, sample
+from .rollout import Rows, pack, sample
 
 TRIES = 50  # draws per puzzle before a world counts as too small
 
@@ -70,7 +71,7 @@ class Job:
     """What everything below works with."""
 
     config: Config
-    run: Runtime
+    runtime: Runtime
     task: Task
     tokenizer: Bytes
     world: ModuleType | None = None  # the toy world that the task comes from
@@ -121,30 +122,30 @@ def choose_problems(config: Config, step: int) -> tuple[list[int], list[int]]:
 def demonstrate(job: Job, step: int) -> Rows:
     """This process's demonstrations of the step, prompt and solution, each ended by the end of text, and the
     reward that each would have."""
-    config, run = job.config, job.run
-    index = run.mine(choose_problems(config, step)[0])
+    config, runtime = job.config, job.runtime
+    index = runtime.mine(choose_problems(config, step)[0])
     demos = [job.task.demos[i] for i in index]
     prompts = [job.tokenizer.encode(demo.prompt) for demo in demos]
     rows = pack(prompts, [job.tokenizer.encode_response(demo.solution) for demo in demos])
     rewards = torch.tensor([demo.reward(demo.solution) for demo in demos])
     rows.rewards = flipped(job, rewards, step, "demonstrations", config.demos_per_step)
-    rows.weights, rows.index = token_weights(rows.mask, run.total), torch.tensor(index, dtype=torch.int64)
+    rows.weights, rows.index = token_weights(rows.mask, runtime.total), torch.tensor(index, dtype=torch.int64)
     return rows.each(lambda value: value.to(config.device))
 
 
 def roll_out(job: Job, step: int, policy: Params) -> tuple[Rows, Stats]:
     """This process's groups of the step, sampled from the policy, with rewards and advantages; and what the
     log shows of them, as shares of the whole batch."""
-    config, run, N = job.config, job.run, job.config.prompts * job.config.group
-    problems = run.mine([job.task.train[i] for i in choose_problems(config, step)[1]])
+    config, runtime, N = job.config, job.runtime, job.config.prompts * job.config.group
+    problems = runtime.mine([job.task.train[i] for i in choose_problems(config, step)[1]])
     uniforms = torch.rand(N, config.max_new, generator=generator(config.seed, step, "sampling"))
-    uniforms = run.mine(uniforms.view(config.prompts, config.group, -1))
+    uniforms = runtime.mine(uniforms.view(config.prompts, config.group, -1))
     rows, _ = attempt(job, policy, problems, uniforms, config.temperature)
     stats = {"reward": rows.rewards.sum() / N}  # the true one, where training sees what is flipped
     rows.rewards = flipped(job, rows.rewards, step, "rollouts", config.prompts)
     rows.advantages = group_advantages(rows.rewards, config.group, config.scale_by_std)
     weigh = {"token": token_weights, "sequence": sequence_weights}[config.normaliser]
-    rows.weights = weigh(rows.mask, run.total)
+    rows.weights = weigh(rows.mask, runtime.total)
     stats |= {"finished": rows.finished.sum() / N, "length": rows.mask.sum() / N}
     return rows, {**stats, "mixed": (rows.advantages != 0).sum() / N}
 
@@ -155,7 +156,7 @@ def attempt(
     """P problems tried by pi_W, G times each, with rewards, and the texts; uniforms (P, G, max_new). A
     response that was cut off has no reward: its answer may go on. Raises FloatingPointError if a log-prob is
     not finite."""
-    model, ends, G = job.run.model, job.tokenizer.ends, uniforms.shape[1]
+    model, ends, G = job.runtime.model, job.tokenizer.ends, uniforms.shape[1]
     prompts, parts = [job.tokenizer.encode(problem.prompt) for problem in problems], []
     for some in torch.arange(len(problems)).split(max(1, job.config.sample_rows // G)):
         asked = [prompts[i] for i in some]
@@ -170,6 +171,14 @@ def attempt(
     return rows, texts
 
 
+def join(parts: Sequence[Rows]) -> Rows:
+    """Several Rows as one, in their order."""
+    T = max(part.tokens.shape[1] for part in parts)
+    parts = [part.each(lambda v: F.pad(v, (0, T - v.shape[1])) if v.dim() == 2 else v) for part in parts]
+    names = [name for name, value in vars(parts[0]).items() if value is not None]
+    return Rows(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
 def responses(rows: Rows, tokenizer: Bytes) -> list[str]:
     """Each row's response, without its end of text."""
     said = [tokens[mask].tolist() for tokens, mask in zip(rows.tokens, rows.mask, strict=True)]
@@ -179,10 +188,10 @@ def responses(rows: Rows, tokenizer: Bytes) -> list[str]:
 
 def flipped(job: Job, rewards: Tensor, step: int, purpose: str, prompts: int) -> Tensor:
     """This process's rewards (N,) as training sees them: each is flipped, r -> 1 - r, with probability
-    reward_flip; of the `prompts` of all processes this one has every world-th."""
-    config, run, group = job.config, job.run, job.config.group if purpose == "rollouts" else 1
+    reward_flip; of the `prompts` of all processes this one has its share."""
+    config, runtime, group = job.config, job.runtime, job.config.group if purpose == "rollouts" else 1
     chance = torch.rand(prompts * group, generator=generator(config.seed, step, f"flip {purpose}"))
-    mine = run.mine((chance < config.reward_flip).view(prompts, group)).flatten()
+    mine = runtime.mine((chance < config.reward_flip).view(prompts, group)).flatten()
     return torch.where(mine.to(rewards.device), 1 - rewards, rewards)
 
 
@@ -190,12 +199,14 @@ def score_rows(job: Job, W: Params, rows: Rows) -> Tensor:
     """The rows' log-probs under W, (N, T), a few rows at a time; no gradient."""
     parts, temperature = torch.arange(len(rows)).split(job.config.micro_batch), job.config.temperature
     with torch.no_grad():
-        return torch.cat([job.run.logprobs(W, rows.each(lambda v, i=i: v[i]), temperature) for i in parts])
+        return torch.cat(
+            [job.runtime.logprobs(W, rows.each(lambda v, i=i: v[i]), temperature) for i in parts]
+        )
 
 
 def check_fit(job: Job) -> None:
     """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network."""
-    task, shape, encode = job.task, job.run.model.config, job.tokenizer.encode
+    task, shape, encode = job.task, job.runtime.model.config, job.tokenizer.encode
     asked = [*task.train, *task.val, *chain.from_iterable(task.tests.values())]
     tries = max(len(encode(problem.prompt)) for problem in asked) + job.config.max_new
     shown = (len(encode(d.prompt)) + len(job.tokenizer.encode_response(d.solution)) for d in task.demos)

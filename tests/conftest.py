@@ -60,8 +60,8 @@ def table_policy(demos, groups, number=0, select=None, **settings):
     sizes = {"prompts": len(groups), "group": G, "demos_per_step": N}
     config = Config(**{**sizes, "scale_by_std": False, **settings})
     logprobs = lambda W, part, temperature=1.0: W["table"][part.tokens[:, 0], : part.tokens.shape[1]]
-    run = Runtime(None, logprobs, gradients, lambda theta, w: theta)
-    return Step(config, run, shown, rollouts, number, select), {"table": table}
+    runtime = Runtime(None, logprobs, gradients, lambda theta, w: theta)
+    return Step(config, runtime, shown, rollouts, number, select), {"table": table}
 
 
 class World:

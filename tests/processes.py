@@ -28,7 +28,7 @@ def several(runs):
 
 def struck(arguments, signal, step):
     def roll_out(job, number, policy, original=tasks.roll_out):
-        if number == step and job.run.rank == 1:
+        if number == step and job.runtime.rank == 1:
             os.kill(os.getpid(), signal)
         return original(job, number, policy)
 

@@ -8,10 +8,11 @@ import torch
 from conftest import SMALL, gap, size
 
 from bridge_min import arith
-from bridge_min.base import base_folder, pretrain, read, settings_of, toy_base
-from bridge_min.bridge import METHODS, Step, plain_runtime, start
+from bridge_min.base import base_folder, pretrain, reading, settings_of, toy_base
+from bridge_min.bridge import METHODS, Step, plain_runtime
 from bridge_min.config import Config
 from bridge_min.model import build
+from bridge_min.optimizer import start
 from bridge_min.tasks import Bytes, Job, Problem, demonstrate, load_world, roll_out
 
 CONFIG = Config(
@@ -46,9 +47,11 @@ def test_the_base_reads_no_hidden_puzzle_in_any_wording(few_chains):
     task = load_world(config, arith)
     hidden = {arith.problem(chain, suite).prompt for chain in task.hidden for suite in arith.WORDINGS}
     met = lambda documents: sum(prompt.replace(":\n", "\n") in hidden for prompt, _ in documents)
-    documents = read(config, 0, arith, task.hidden)
-    assert len(documents) == 1000 and met(documents) == 0 and met(read(config, 0, arith, frozenset())) > 100
-    assert read(config, 0, arith, task.hidden) == documents != read(config, 1, arith, task.hidden)
+    documents = reading(config, 0, arith, task.hidden)
+    assert (
+        len(documents) == 1000 and met(documents) == 0 and met(reading(config, 0, arith, frozenset())) > 100
+    )
+    assert reading(config, 0, arith, task.hidden) == documents != reading(config, 1, arith, task.hidden)
 
 
 def folder(config, task=TASK, world=arith):
@@ -99,6 +102,6 @@ def test_a_new_world_is_a_file(tmp_path):
     new = job(config, load_world(config, world), world)
     assert all(shown.reward(shown.prompt[-2::-1]) for shown in new.task.train + new.task.tests["long"])
     players = start(config, METHODS["first_order"], toy_base(new))
-    rollouts, _ = roll_out(new, 0, new.run.acting(players["theta"], players["w"]))
-    step = Step(config, new.run, demonstrate(new, 0), rollouts)
+    rollouts, _ = roll_out(new, 0, new.runtime.acting(players["theta"], players["w"]))
+    step = Step(config, new.runtime, demonstrate(new, 0), rollouts)
     assert size(METHODS["first_order"].update(step, players)[0]["theta"]) > 0

@@ -22,8 +22,8 @@ PROBLEMS = [replace(problem, check=ODD) for problem in TASK.train[:7]]
 
 
 def job(config=CONFIG, **changes):
-    run = replace(plain_runtime(build(SMALL), config), **changes)
-    return Job(config, run, replace(TASK, val=PROBLEMS), Bytes())
+    runtime = replace(plain_runtime(build(SMALL), config), **changes)
+    return Job(config, runtime, replace(TASK, val=PROBLEMS), Bytes())
 
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_response():
@@ -67,7 +67,7 @@ def test_evaluation_never_flips_a_reward():
 def test_answers_depend_neither_on_the_number_of_processes_nor_of_rows_at_once(world, sample_rows):
     """Seven problems for three processes; two at once."""
     whole, texts = answer_problems(job(), POLICY, PROBLEMS, "a", 1)
-    each = [job(replace(CONFIG, sample_rows=sample_rows), rank=r, world=world) for r in range(world)]
+    each = [job(replace(CONFIG, sample_rows=sample_rows), rank=r, processes=world) for r in range(world)]
     parts = [answer_problems(process, POLICY, PROBLEMS, "a", 1) for process in each]
     assert torch.equal(sum(rewards for rewards, _ in parts), whole)
     assert [parts[i % world][1][i // world] for i in range(7)] == texts

@@ -49,11 +49,11 @@ def in_processes(step, players, update, groups):
         return everything
 
     def work(rank):
-        mine, run = torch.tensor(groups[rank]), replace(step.run, total=partial(total, rank))
+        mine, run = torch.tensor(groups[rank]), replace(step.runtime, total=partial(total, rank))
         demos = step.demos.rows(mine[mine < len(step.demos)])
         rollouts = step.rollouts.rows((mine[:, None] * 3 + torch.arange(3)).flatten())
         with turn:
-            return update(replace(step, run=run, demos=demos, rollouts=rollouts), players)
+            return update(replace(step, runtime=run, demos=demos, rollouts=rollouts), players)
 
     with ThreadPoolExecutor(len(groups)) as pool:
         return list(pool.map(work, range(len(groups))))

@@ -52,19 +52,19 @@ def test_recomputation_gives_the_same_gradients(monkeypatch, meta, shape, at_onc
 def test_bfloat16_weights_act_and_their_gradients_are_summed_in_float32():
     """Those of nine micro-batches are the sum, in float64, of what each of them gives alone."""
     world, low = World(), lambda params: {name: value.float() for name, value in params.items()}
-    run = scaled_runtime(build(SMALL), world.with_config(dtype="bfloat16", micro_batch=1))
-    acting, merged = run.acting(world.theta, world.w), merge(world.theta, world.w, 1.5)
+    runtime = scaled_runtime(build(SMALL), world.with_config(dtype="bfloat16", micro_batch=1))
+    acting, merged = runtime.acting(world.theta, world.w), merge(world.theta, world.w, 1.5)
     assert all(torch.equal(acting[name], value.bfloat16()) for name, value in merged.items())
-    step, theta = world.step(run=run), low(world.theta)
+    step, theta = world.step(run=runtime), low(world.theta)
     parts = [j_sft(step, 0.3, demos=part) for part in world.demos.batches(1)]
     parts += [j_rl(step, 0.7, rollouts=part) for part in j_rl(step).rows.batches(1)]
     total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in theta.items()}
     for part in parts:
-        for name, value in run.gradients(step, [part], theta, {})[0].items():
+        for name, value in runtime.gradients(step, [part], theta, {})[0].items():
             assert value.dtype == torch.float32
             total[name] += value
     objective = [j_sft(step, 0.3), j_rl(step, 0.7)]
-    whole = run.gradients(step, objective, theta, {})[0]
+    whole = runtime.gradients(step, objective, theta, {})[0]
     assert len(parts) == 9 and gap(whole, total) < 1e-6 * size(total)
     exact = gradients(world.step(run=World().run), objective, world.theta, {})[0]
     assert 1e-4 * size(exact) < gap(whole, exact) < 0.05 * size(exact)  # so it was computed in bfloat16

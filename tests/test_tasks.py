@@ -211,9 +211,9 @@ def test_every_setting_of_the_objective_reaches_it():
     rollouts, _ = rolled_out(config)
     rollouts.ref_logp = score_rows(job(config), reference, rollouts)
     torch.testing.assert_close(score_rows(job(config), POLICY, rollouts).float(), rollouts.logp)
-    step = Step(config, job(config).run, None, rollouts)
+    step = Step(config, job(config).runtime, None, rollouts)
     found = float(gradients(step, [j_rl(step)], theta, {})[2]["j_rl"])
-    each = [functional_call(step.run.model, W, (rollouts.tokens,)) for W in (theta, POLICY, reference)]
+    each = [functional_call(step.runtime.model, W, (rollouts.tokens,)) for W in (theta, POLICY, reference)]
     by_hand = lambda config: j_rl_by_hand(config, rollouts, list(zip(*each, strict=True)))
     assert found == pytest.approx(by_hand(config), abs=1e-6)
     for name in ELSEWHERE.keys() - {"sample_rows"}:
@@ -262,7 +262,7 @@ def test_the_slices_of_all_processes_are_the_step_of_one(make, G, world):
     """Rollouts, demonstrations, flips, weights; of five processes the last has none."""
     config = replace(CONFIG, reward_flip=0.5)
     whole = make(config)
-    parts = [make(config, rank=r, world=world, total=lambda x: whole.mask.sum()) for r in range(world)]
+    parts = [make(config, rank=r, processes=world, total=lambda x: whole.mask.sum()) for r in range(world)]
     assert sum(map(len, parts)) == len(whole)
     for n in range(len(whole)):
         rank, row = n // G % world, n // G // world * G + n % G

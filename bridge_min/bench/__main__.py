@@ -54,8 +54,8 @@ def toy(config: Config, endless: bool = False) -> tuple[tasks.Job, Params]:
     weights."""
     world = {"arith": arith, "logic": logic}.get(config.task)
     require(world, f"task = {config.task!r}: the benchmark is for the toy worlds, arith and logic")
-    run, problems = scale.scaled_runtime(build(config.model), config), tasks.load_world(config, world)
-    job = tasks.Job(config, run, problems, Endless() if endless else tasks.Bytes(), world)
+    runtime, problems = scale.scaled_runtime(build(config.model), config), tasks.load_world(config, world)
+    job = tasks.Job(config, runtime, problems, Endless() if endless else tasks.Bytes(), world)
     return job, init_params(config.model, generator(0, 0, "bench")) if endless else base.toy_base(job)
 
 
@@ -68,11 +68,11 @@ def parts(job: tasks.Job, theta: Params, names: Iterable[str]) -> dict[str, Call
     if not rollouts.advantages.any():
         rollouts.advantages = 1.0 - 2.0 * (torch.arange(len(rollouts)) % 2)
         demos = rollouts.rows(torch.arange(0, len(rollouts), config.group))
-    rollouts.ref_logp, players = rollouts.logp, bridge.start(config, METHODS["first_order"], theta)
+    rollouts.ref_logp, players = rollouts.logp, optimizer.start(config, METHODS["first_order"], theta)
     state = {**players, **optimizer.moments(players)}
 
     def update(name: str) -> None:
-        directions, _ = METHODS[name].update(bridge.Step(config, job.run, demos, rollouts), players)
+        directions, _ = METHODS[name].update(bridge.Step(config, job.runtime, demos, rollouts), players)
         for player, g in directions.items():
             optimizer.ascend(state, player, g, optimizer.total_norm(g), 0.0, config.max_grad_norm, 0)
 

@@ -29,8 +29,8 @@ def scaled_runtime(model: GPT, config: Config) -> Runtime:
         with torch.no_grad():
             return cast(merge(theta, w, config.lora_scale), dtype)
 
-    run = Runtime(model, logprobs, gradients, acting)
-    return shared_runtime(run, config) if "TORCHELASTIC_RUN_ID" in os.environ else run
+    runtime = Runtime(model, logprobs, gradients, acting)
+    return shared_runtime(runtime, config) if "TORCHELASTIC_RUN_ID" in os.environ else runtime
 
 
 def cast(params: Params, dtype: torch.dtype) -> Params:

@@ -2,10 +2,11 @@
 
     torchrun --nproc_per_node=4 train.py tiny_configs/arith.py
 
-Each keeps a slice of every tensor of the players and of their moments (of its numbers, in one row), and whole
-groups from sampling to loss. Weights are gathered before a gradient and the gradient is summed and sliced after it, at its edges, so
-that processes may have different numbers of passes, also none. What else crosses is sums. Since randomness is
-drawn for the whole batch and then sliced, N processes make the run of one, up to the order of rounding.
+Each keeps a slice of every tensor of the players and of their moments (of its numbers, in one row), and
+whole groups from sampling to loss. Weights are gathered before a gradient and the gradient is summed and
+sliced after it, at its edges, so that processes may have different numbers of passes, also none. What else
+crosses is sums. Since randomness is drawn for the whole batch and then sliced, N processes make the run of
+one, up to the order of rounding.
 """
 
 import os
@@ -51,24 +52,24 @@ def joined(device: str) -> Iterator[None]:
         raise
 
 
-def shared_runtime(run: Runtime, config: Config) -> Runtime:
+def shared_runtime(runtime: Runtime, config: Config) -> Runtime:
     """The runtime's functions for players that are kept in slices. Raises ConfigError for what processes
     cannot share."""
-    rank, world, shapes = dist.get_rank(), dist.get_world_size(), {}
+    rank, processes, shapes = dist.get_rank(), dist.get_world_size(), {}
     once = config.method != "bridge" or config.meta != "unrolled"
     require(once, "meta = 'unrolled' differentiates twice, which slices do not know: take one process")
-    require(config.prompts >= world, f"prompts = {config.prompts} do not reach for {world} processes")
+    require(config.prompts >= processes, f"prompts = {config.prompts} do not reach for {processes} processes")
 
     def keep(params: Params) -> Params:
         shapes.update({name: W.shape for name, W in params.items()})
-        padded = {name: F.pad(W.flatten(), (0, -W.numel() % world)) for name, W in params.items()}
-        return {name: W.chunk(world)[rank].clone() for name, W in padded.items()}
+        padded = {name: F.pad(W.flatten(), (0, -W.numel() % processes)) for name, W in params.items()}
+        return {name: W.chunk(processes)[rank].clone() for name, W in padded.items()}
 
     def full(params: Params) -> Params:
         return {name: together(mine.detach(), shapes[name]) for name, mine in params.items()}
 
     def together(mine: Tensor, shape: torch.Size) -> Tensor:
-        slices = [torch.empty_like(mine) for _ in range(world)]
+        slices = [torch.empty_like(mine) for _ in range(processes)]
         dist.all_gather(slices, mine)
         return torch.cat(slices)[: shape.numel()].view(shape)
 
@@ -78,11 +79,11 @@ def shared_runtime(run: Runtime, config: Config) -> Runtime:
         return x
 
     def gradients(s: Step, objective: Objective, theta: Params, w: Params) -> tuple[Params, Params, Stats]:
-        g_theta, g_w, stats = run.gradients(s, objective, full(theta), full(w))
+        g_theta, g_w, stats = runtime.gradients(s, objective, full(theta), full(w))
         for g in (*g_theta.values(), *g_w.values()):
             dist.all_reduce(g)
         return keep(g_theta), keep(g_w), stats
 
-    acting = lambda theta, w: run.acting(full(theta), full(w))
+    acting = lambda theta, w: runtime.acting(full(theta), full(w))
     changed = {"gradients": gradients, "acting": acting, "keep": keep, "full": full, "total": total}
-    return replace(run, **changed, rank=rank, world=world)
+    return replace(runtime, **changed, rank=rank, processes=processes)

@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..bridge import State, Stats, Step, policy_logprobs
+from ..bridge import Stats, Step, policy_logprobs
 from ..config import Config
 from ..model import GPT, Params, build
+from ..optimizer import State
 from ..rollout import Rows
 
 
@@ -39,12 +40,12 @@ def selection(config: Config) -> tuple[Callable[[Step, Params, Params], tuple[Ro
     memory = {name: torch.zeros(config.demos, device=config.device) for name in ("gain", "draws")}
 
     def select(s: Step, W: Params, G: Params) -> tuple[Rows, Stats]:
-        demos, total = s.demos, s.run.total
+        demos, total = s.demos, s.runtime.total
         added = added_reward(demos.rewards, s.rollouts.rewards.view(-1, config.group))  # (N,)
         weights = demos.weights * added[:, None]  # (N, T)
         if config.select != "reward":
             whole = {name: total(g) for name, g in G.items()}
-            gains = token_gains(s.run.model, W, demos, whole, config.micro_batch)
+            gains = token_gains(s.runtime.model, W, demos, whole, config.micro_batch)
             if config.select == "demo":
                 gains = worth(gains, demos, memory, total)[:, None]
             weights = weights * (gains > 0)

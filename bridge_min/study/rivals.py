@@ -55,7 +55,7 @@ def srft(s: Step) -> Objective:
     """SFT weighted by 0.5 exp(-H), demonstrations as off-policy rollouts too, and the positive rollouts
     weighted by 0.1 exp(H) (SRFT, 2506.19767, section 3). H, the policy's entropy per token in nats, is
     estimated by the recorded -log pi of the sampled tokens, which is known already."""
-    logp, tokens = s.run.total(torch.stack((s.rollouts.logp.double().sum(), s.rollouts.mask.sum())))
+    logp, tokens = s.runtime.total(torch.stack((s.rollouts.logp.double().sum(), s.rollouts.mask.sum())))
     H = -float(logp / tokens)
     demos, rollouts = join_groups(s)
     A = rollouts.advantages
@@ -78,7 +78,7 @@ def join_groups(s: Step) -> tuple[Rows, Rows]:
     demos, rollouts, N, G = s.demos, s.rollouts, len(s.demos), s.config.group
     joint = torch.cat((rollouts.rewards[: N * G].view(N, G), demos.rewards[:, None]), dim=1)  # (N, G + 1)
     A = group_advantages(joint.flatten(), G + 1, s.config.scale_by_std).view(N, G + 1)
-    shown, own = s.run.total(torch.stack((demos.mask.sum(), rollouts.mask.sum())).double())
+    shown, own = s.runtime.total(torch.stack((demos.mask.sum(), rollouts.mask.sum())).double())
     advantages = torch.cat((A[:, :G].flatten(), rollouts.advantages[N * G :]))
     return (
         replace(demos, advantages=A[:, G], weights=demos.weights * (shown / (shown + own))),
