@@ -12,7 +12,6 @@ selection, scale/ for precision, recomputation and processes. Read on in bridge_
 
 import importlib
 import json
-import math
 import os
 import resource
 import signal
@@ -41,9 +40,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     """From the base, or from the last checkpoint, to the end and the table."""
     job, (method, select, memory), out = open_job(config), open_method(config), Path(config.out)
     runtime = job.runtime
-    optimizer.start(
-        config, method, dict(runtime.model.named_parameters())
-    )  # raises before a folder is touched
+    optimizer.start(config, method, dict(runtime.model.named_parameters()))  # refuses wrong lora_targets
     lock = open_folder(config, resume, overwrite) if runtime.rank == 0 else None  # held until the run ends
     theta = load_base(job)
     reference = runtime.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
@@ -72,7 +69,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
 
         directions, found = method.update(Step(config, runtime, demos, rollouts, step, select), players)
         norms = {name: optimizer.total_norm(g, runtime.total) for name, g in directions.items()}
-        check_finite(job, step, norms, saved)
+        tasks.check_finite(job, step, norms, saved)
         for name, g in directions.items():
             lr = config.lr_lora if name == "w" else config.lr
             lr *= optimizer.schedule(*method.stage(config, step), config.warmup)
@@ -98,20 +95,15 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     del lock
 
 
-def check_finite(job: Job, step: int, norms: Params, saved: int | None) -> None:
-    """The one check before anything moves. Raises FloatingPointError that names the step and its prompts."""
-    wrong = ", ".join(name for name, norm in norms.items() if not math.isfinite(norm))
-    if wrong:
-        asked = tasks.in_words(job.task.train[i].prompt for i in tasks.choose_problems(job.config, step)[1])
-        last = f"The last good state is that after step {saved or 0}."
-        what = f"step {step}: the gradient of {wrong} is not finite, {asked}"
-        raise FloatingPointError(f"{what}\n{last} Begin again with smaller lr and lr_lora.")
-
-
 def finish(job: Job, players: Players) -> None:
     """The model, whole; the table on the test suites; and results.json with the same."""
     config, runtime, w, results = job.config, job.runtime, players.get("w", {}), {}
-    export(job, runtime.acting(players["theta"], w), runtime.full(players["theta"]), runtime.full(w))
+    whole = [runtime.acting(players["theta"], w), runtime.full(players["theta"]), runtime.full(w)]
+    if runtime.rank == 0 and config.base:
+        room("bridge_min.real").export(config, runtime.model.config, *whole)
+    elif runtime.rank == 0:
+        base.save_model(Path(config.out) / "model", whole[0], config)
+    del whole  # as large as the players
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB
     peak = torch.cuda.max_memory_allocated() / 2**30 if config.device == "cuda" else peak
     print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
@@ -138,7 +130,6 @@ def open_job(config: Config) -> Job:
     torch.set_num_threads(config.threads)
     known, scaled = (*WORLDS, "jsonl"), config.dtype != "float32" or config.recompute or MANY
     require(config.task in known, f"task = {config.task!r} is not one of {', '.join(known)}")
-    require(config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
     open_base = room("bridge_min.real").open_base if config.base else lambda c: (tasks.Bytes(), c.model)
     tokenizer, shape = open_base(config)
     world = None if config.task == "jsonl" else room(WORLDS[config.task])
@@ -165,14 +156,6 @@ def open_method(config: Config) -> tuple[Method, Callable | None, State]:
         return methods[name], None, {}
     require(methods[name].selects, f"select = {config.select!r} does not go with method = {name}")
     return methods[name], *room("bridge_min.study.gain").selection(config)
-
-
-def export(job: Job, policy: Params, theta: Params, w: Params) -> None:
-    """The merged model; of a checkpoint also theta, and w as PEFT has it."""
-    if job.runtime.rank == 0 and job.config.base:
-        room("bridge_min.real").export(job.config, job.runtime.model.config, policy, theta, w)
-    elif job.runtime.rank == 0:
-        base.save_model(Path(job.config.out) / "model", policy, job.config)
 
 
 def cli(arguments: Sequence[str]) -> None:

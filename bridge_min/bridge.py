@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .config import Config
 from .lora import merge
-from .losses import grpo_objective, sft_objective, token_logprobs
+from .losses import grpo_objective, token_logprobs
 from .model import GPT, Params
 from .rollout import Rows
 
@@ -93,7 +93,7 @@ def j_sft(s: Step, coefficient: float = 1.0, demos: Rows | None = None, phi: Cal
 
     def value(logp: Tensor, part: Rows) -> tuple[Tensor, Stats]:
         weights = part.weights * phi(logp.detach()) if phi else part.weights
-        return sft_objective(logp, weights), {"sft_loss": -sft_objective(logp.detach(), part.weights)}
+        return (logp * weights).sum(), {"sft_loss": -(logp.detach() * part.weights).sum()}
 
     choose = partial(s.select, s) if s.select else None
     return Term(coefficient, value, s.demos if demos is None else demos, choose=choose)

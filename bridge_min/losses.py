@@ -1,8 +1,9 @@
-"""Log-probabilities and the two objectives, to be maximized: pure functions of tensors, no models in sight.
+"""Log-probabilities, advantages and the GRPO objective: pure functions of tensors, no models in sight.
 
-An objective is a sum over tokens of weight x term, with weights (N, T) that sum to 1 over the *whole* batch
-and are zero outside responses. So a micro-batch is a slice of rows, and rows known to give no gradient may be
-left out: the weights count them all the same. Read on in rollout.py.
+An objective, to be maximized, is a sum over tokens of weight x term, with weights (N, T) that sum to 1 over
+the *whole* batch and are zero outside responses. So a micro-batch is a slice of rows, and rows known to give
+no gradient may be left out: the weights count them all the same. J_SFT is that sum over demonstrations with
+the log-prob as its term, too short for a function. Read on in rollout.py.
 """
 
 from collections.abc import Callable
@@ -35,11 +36,6 @@ def token_weights(mask: Tensor, total: Callable[[Tensor], Tensor] = lambda x: x)
 def sequence_weights(mask: Tensor, total: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
     """Every response weighs the same, its tokens share it (GRPO, 2402.03300, equation 3)."""
     return mask / mask.sum(1, keepdim=True).clamp(min=1) / total(mask.any(1).sum()).clamp(min=1)
-
-
-def sft_objective(logp: Tensor, weights: Tensor) -> Tensor:
-    """J_SFT: the mean log-likelihood of the demonstrations' response tokens."""
-    return (logp * weights).sum()
 
 
 def group_advantages(rewards: Tensor, group: int, scale_by_std: bool = True, eps: float = 1e-4) -> Tensor:

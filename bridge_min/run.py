@@ -82,8 +82,12 @@ class RunLog:
         shown."""
         stats = {**stats, "tokens": sum(r.mask.sum() for r in rows if r is not None)}
         sums = self.total(torch.stack([value.detach().double().cpu() for value in stats.values()])).tolist()
-        found = means(dict(zip(stats, sums, strict=True)))
+        found = dict(zip(stats, sums, strict=True))
+        for name in ("ratio", "clipped", "ratio_hat"):  # means over the tokens that were computed
+            weight = found.get("weight_hat" if name == "ratio_hat" else "weight", 0.0)
+            found |= {name: found[name] / weight if weight else 0.0} if name in found else {}
         times = {"tokens": found.pop("tokens"), **seconds}
+        found = {name: value for name, value in found.items() if not name.startswith("weight")}
         self.write("metrics.jsonl", step=done, **found)
         self.write("timing.jsonl", step=done, **times)
         for key, value in {**found, **times}.items():
@@ -104,14 +108,6 @@ class RunLog:
         """To be called before a checkpoint is saved, which must not outlive the lines that lead to it."""
         for file in self.files.values():
             os.fsync(file.fileno())
-
-
-def means(sums: dict[str, float]) -> dict[str, float]:
-    """Ratios and the clipped share become means over the tokens that were computed; all else is a mean."""
-    for name, weight in (("ratio", "weight"), ("clipped", "weight"), ("ratio_hat", "weight_hat")):
-        if name in sums:
-            sums[name] = sums[name] / sums[weight] if sums[weight] else 0.0
-    return {name: value for name, value in sums.items() if not name.startswith("weight")}
 
 
 def catch_signals(runtime: Runtime) -> list[int]:

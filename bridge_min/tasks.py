@@ -205,7 +205,11 @@ def score_rows(job: Job, W: Params, rows: Rows) -> Tensor:
 
 
 def check_fit(job: Job) -> None:
-    """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network."""
+    """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network, or there
+    is no such device."""
+    require(
+        job.config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here"
+    )
     task, shape, encode = job.task, job.runtime.model.config, job.tokenizer.encode
     asked = [*task.train, *task.val, *chain.from_iterable(task.tests.values())]
     tries = max(len(encode(problem.prompt)) for problem in asked) + job.config.max_new
@@ -215,6 +219,16 @@ def check_fit(job: Job) -> None:
     require(longest <= limit, f"{rows}, more than the network's max_position_embeddings = {limit}")
     words = f"vocab_size = {shape.vocab_size} is less than the tokenizer's {job.tokenizer.n_vocab}"
     require(job.tokenizer.n_vocab <= shape.vocab_size, f"the network's {words}")
+
+
+def check_finite(job: Job, step: int, norms: Params, saved: int | None) -> None:
+    """The one check before anything moves. Raises FloatingPointError that names the step and its prompts."""
+    wrong = ", ".join(name for name, norm in norms.items() if not norm.isfinite())
+    if wrong:
+        asked = in_words(job.task.train[i].prompt for i in choose_problems(job.config, step)[1])
+        last = f"The last good state is that after step {saved or 0}."
+        what = f"step {step}: the gradient of {wrong} is not finite, {asked}"
+        raise FloatingPointError(f"{what}\n{last} Begin again with smaller lr and lr_lora.")
 
 
 def in_words(prompts: Iterable[str], most: int = 5, end: int = 300) -> str:

@@ -95,4 +95,3 @@ def test_what_stands_outside_the_response_changes_nothing():
     wild = torch.where(MASK, logp, 1000.0)
     rest = (random_logp(2), A, WEIGHTS, 0.2, 0.2, random_logp(3), 0.1)
     assert grpo_objective(wild, *rest) == grpo_objective(logp, *rest)
-    assert losses.sft_objective(wild, WEIGHTS) == losses.sft_objective(logp, WEIGHTS)

@@ -68,7 +68,7 @@ def test_a_run_in_pieces_is_the_same_to_the_bit(folder, monkeypatch):
 
     arguments = [str(folder / "config.py"), f"--out={folder / 'cut'}", "--eval_every=1", "--table=none"]
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(train, "export", cut)
+        patch.setattr(train, "finish", cut)
         train.cli(arguments)
     train.cli([*arguments, "--resume"])
     assert same(*(load_pretrained(folder / name / "model")[1] for name in ("run", "cut")))
