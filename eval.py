@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bridge_min import base
-from bridge_min.checkpoint import check_shapes
-from bridge_min.config import ModelConfig, load_config, require
+from bridge_min.checkpoint import CheckpointError, check_shapes
+from bridge_min.config import ConfigError, ModelConfig, load_config, require
 from bridge_min.evaluate import score_suites
 from train import load_base, open_job
 
@@ -55,7 +55,7 @@ def cli(arguments: Sequence[str]) -> None:
         ours.update({key: value}) if key in ours else rest.append(argument)
     try:
         main(Path(arguments[0]), ours["splits"], ours["config"], rest)
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ConfigError, CheckpointError, FloatingPointError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -7,7 +7,8 @@
     torchrun --nproc_per_node=2 train.py tiny_configs/arith.py      # the same run, shared by processes
 
 Only here (and in eval.py) are the outer rooms opened: real/ for checkpoints and files, study/ for rivals and
-selection, scale/ for precision, recomputation and processes. Read on in bridge_min/config.py.
+selection, scale/ for precision, recomputation and processes. The tour that ends here begins in
+bridge_min/config.py.
 """
 
 import importlib
@@ -25,8 +26,8 @@ import torch
 
 from bridge_min import base, bridge, evaluate, optimizer, tasks
 from bridge_min.bridge import Method, Players, Step
-from bridge_min.checkpoint import load_latest, save_run, write
-from bridge_min.config import Config, load_config, require
+from bridge_min.checkpoint import CheckpointError, load_latest, save_run, write
+from bridge_min.config import Config, ConfigError, load_config, require
 from bridge_min.model import Params, build
 from bridge_min.optimizer import State
 from bridge_min.run import RunLog, catch_signals, open_folder
@@ -46,7 +47,11 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     reference = runtime.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
     players = {name: runtime.keep(params) for name, params in optimizer.start(config, method, theta).items()}
     del theta  # the players have it now; the table at the end loads it again
-    state = {**players, **optimizer.moments(players), **memory}
+    state = {
+        **players,
+        **optimizer.moments(players),
+        **memory,
+    }  # the same tensors: what moves here moves there
     saved = load_latest(out, state, runtime)
     log, caught = RunLog(config, runtime, saved or 0), catch_signals(runtime)
     if saved is None:
@@ -77,8 +82,10 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         del directions, g  # as large as the players: not while the next step samples
 
         done, seconds = step + 1, {"data": sampled - began, "update": time.perf_counter() - sampled}
-        stats |= found | {f"norm_{name}": norm / runtime.processes for name, norm in norms.items()}
-        log.step(done, stats, seconds, (demos, rollouts))
+        shares = {
+            f"norm_{name}": norm / runtime.processes for name, norm in norms.items()
+        }  # the log sums them up
+        log.step(done, {**stats, **found, **shares}, seconds, (demos, rollouts))
         interrupted = runtime.total(torch.tensor(float(len(caught)))) > 0  # by a signal to any process
         if done % config.eval_every == 0 or done == config.steps:
             log.write("metrics.jsonl", step=done, **evaluate.validate(job, players, done))
@@ -104,7 +111,7 @@ def finish(job: Job, players: Players) -> None:
     elif runtime.rank == 0:
         base.save_model(Path(config.out) / "model", whole[0], config)
     del whole  # as large as the players
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     peak = torch.cuda.max_memory_allocated() / 2**30 if config.device == "cuda" else peak
     print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
     acting = lambda name: lambda: runtime.acting(players[name], w)  # not before its turn: it may be large
@@ -168,7 +175,7 @@ def cli(arguments: Sequence[str]) -> None:
         config = load_config(rest[0], rest[1:])
         with room("bridge_min.scale.processes").joined(config.device) if MANY else nullcontext():
             train(config, "--resume" in flags, "--overwrite" in flags)
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ConfigError, CheckpointError, FloatingPointError, OSError) as error:
         sys.exit(f"error: {error}")
     except torch.OutOfMemoryError as error:
         smaller = "micro_batch and sample_rows smaller, or recompute = True"

@@ -23,7 +23,12 @@ from .rollout import pack
 from .tasks import Bytes, Job, Task
 
 SETTINGS = ("seed", "threads", "task", "model", "base_steps", "base_batch", "base_lr")
-NO_PART = ("checkpoint.py", "run.py")  # files of this ring that a base does not depend on
+NO_PART = (
+    "answer.py",
+    "checkpoint.py",
+    "evaluate.py",
+    "run.py",
+)  # files of this ring that a base does not depend on
 MICRO_BATCH, WARMUP, MAX_GRAD_NORM, LOG_EVERY = 32, 20, 1.0, 50  # rows, steps, norm, steps
 
 
@@ -65,7 +70,7 @@ def base_folder(config: Config, world: ModuleType, task: Task) -> Path:
 
 
 def pretrain(settings: Config, world: ModuleType, task: Task) -> Params:
-    """Next-token training on the documents' responses (prompts are random numbers), from fresh weights."""
+    """Next-token training on the documents' responses (prompts cannot be predicted), from fresh weights."""
     theta = init_params(settings.model, generator(settings.seed, 0, "init"))
     runtime, tokenizer, began = plain_runtime(build(settings.model), settings), Bytes(), time.monotonic()
     state, steps = {"theta": theta, **moments({"theta": theta})}, settings.base_steps

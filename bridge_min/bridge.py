@@ -38,6 +38,20 @@ def policy_logprobs(model: GPT, W: Params, rows: Rows, temperature: float = 1.0)
 
 
 @dataclass
+class Term:
+    """coefficient x value(log-probs, rows), a part of an objective that is to be maximized."""
+
+    coefficient: float
+    value: Callable[[Tensor, Rows], tuple[Tensor, Stats]]
+    rows: Rows
+    temperature: float = 1.0
+    choose: Callable[[Params, Params], tuple[Rows, Stats]] | None = None  # rows, by W and the gradient so far
+
+
+Objective = list[Term]
+
+
+@dataclass
 class Runtime:
     """How the loop computes: plain PyTorch on one device, or what scale/ puts in its place."""
 
@@ -45,8 +59,8 @@ class Runtime:
     logprobs: Callable[..., Tensor]  # (W, rows, temperature) -> (N, T)
     gradients: Callable[..., tuple[Params, Params, Stats]]  # (step, objective, theta, w)
     acting: Callable[[Params, Params], Params]  # (theta, w) -> W, in full
-    keep: Callable[[Params], Params] = lambda params: params  # the part of the players that is kept here
-    full: Callable[[Params], Params] = lambda params: params  # the inverse
+    keep: Callable[[Params], Params] = lambda params: params  # this process's slices, where scale/ slices
+    full: Callable[[Params], Params] = lambda params: params  # the inverse: all slices together
     total: Callable[[Tensor], Tensor] = lambda x: x  # a sum over all processes
     rank: int = 0
     processes: int = 1
@@ -62,20 +76,6 @@ def plain_runtime(model: GPT, config: Config) -> Runtime:
 
 
 @dataclass
-class Term:
-    """coefficient x value(log-probs, rows), a part of an objective that is to be maximized."""
-
-    coefficient: float
-    value: Callable[[Tensor, Rows], tuple[Tensor, Stats]]
-    rows: Rows
-    temperature: float = 1.0
-    choose: Callable[[Params, Params], tuple[Rows, Stats]] | None = None  # rows, by W and the gradient so far
-
-
-Objective = list[Term]
-
-
-@dataclass
 class Step:
     """What one update looks at. demos or rollouts is None where the method does without."""
 
@@ -84,7 +84,7 @@ class Step:
     demos: Rows | None
     rollouts: Rows | None
     number: int = 0  # updates done before this one
-    select: Callable[["Step", Params, Params], tuple[Rows, Stats]] | None = None  # study/gain.py
+    select: Callable[["Step", Params, Params], tuple[Rows, Stats]] | None = None  # which demos count (study/)
 
 
 def j_sft(s: Step, coefficient: float = 1.0, demos: Rows | None = None, phi: Callable | None = None) -> Term:
@@ -110,7 +110,7 @@ def j_rl(s: Step, coefficient: float = 1.0, rollouts: Rows | None = None) -> Ter
         return J, {"j_rl": J.detach(), **stats}
 
     if not c.kl:
-        rollouts = rollouts.rows(rollouts.advantages.nonzero()[:, 0])
+        rollouts = rollouts.take(rollouts.advantages.nonzero()[:, 0])
     return Term(coefficient, value, rollouts, c.temperature)
 
 
@@ -126,17 +126,19 @@ def gradients(s: Step, objective: Objective, theta: Params, w: Params) -> tuple[
     that act, one micro-batch in memory at a time; the sum is pulled back through the merge, to both players
     at once."""
     W, back = vjp(partial(merge, scale=s.config.lora_scale), theta, w)
-    G, stats = {name: torch.zeros_like(value) for name, value in W.items()}, {}
+    grad_W, stats = {name: torch.zeros_like(value) for name, value in W.items()}, {}
     for term in objective:
-        rows, found = term.choose(W, G) if term.choose else (term.rows, {})
+        rows, found = term.choose(W, grad_W) if term.choose else (term.rows, {})
         add(stats, found)
         for part in rows.batches(s.config.micro_batch):
             with torch.no_grad():  # or vjp would record its own backward pass, a third slower
                 J, pull, found = vjp(partial(term_value, s, term, part), W, has_aux=True)
-                add(G, pull(torch.ones_like(J), retain_graph=False)[0])  # activations go as it comes back
+                add(
+                    grad_W, pull(torch.ones_like(J), retain_graph=False)[0]
+                )  # activations go as it comes back
             add(stats, found)
             del pull  # what is left of them must go before the next micro-batch is computed
-    return *back(G), stats
+    return *back(grad_W), stats
 
 
 def add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
@@ -180,10 +182,10 @@ def unrolled(s: Step, players: Players) -> tuple[Players, Stats]:
     graph.
     """
     theta, theta_hat, lam, eta = players["theta"], players["theta_hat"], s.config.lam, s.config.eta
-    both, kept = joint(s), {}
+    objective, kept = joint(s), {}
     if s.select:
         g_rl = s.runtime.gradients(s, [j_rl(s)], theta, players["w"])[0]
-        both[1].rows, kept = s.select(s, s.runtime.acting(theta, players["w"]), g_rl)
+        objective[1].rows, kept = s.select(s, s.runtime.acting(theta, players["w"]), g_rl)
 
     def value(objective: Objective, theta: Params, w: Params) -> tuple[Tensor, Stats]:
         W, J, stats = merge(theta, w, s.config.lora_scale), torch.zeros(()), {}
@@ -193,11 +195,11 @@ def unrolled(s: Step, players: Players) -> tuple[Players, Stats]:
         return J, stats
 
     def after_one_step(w: Params) -> tuple[Tensor, tuple]:
-        g_theta, stats = grad(partial(value, both), has_aux=True)(theta, w)
+        g_theta, stats = grad(partial(value, objective), has_aux=True)(theta, w)
         h_hat, stats_hat = grad(partial(value, [j_rl(s)]), has_aux=True)(theta_hat, w)
         theta_plus = {name: theta[name] + eta * g for name, g in g_theta.items()}
         theta_hat_plus = {name: theta_hat[name] + eta * h for name, h in h_hat.items()}
-        gain = value(both, theta_plus, w)[0] - lam * value([j_rl(s)], theta_hat_plus, w)[0]
+        gain = value(objective, theta_plus, w)[0] - lam * value([j_rl(s)], theta_hat_plus, w)[0]
         return gain, (g_theta, h_hat, stats, stats_hat)
 
     with sdpa_kernel(SDPBackend.MATH):
@@ -232,10 +234,10 @@ def climb(objective: Callable[[Step], Objective], s: Step, players: Players) -> 
     return {"theta": g_theta}, stats
 
 
-BOTH = ("theta", "theta_hat", "w")
-METHODS = {  # of "bridge" by its `meta`
-    "first_order": Method(first_order, BOTH, selects=True),
-    "unrolled": Method(unrolled, BOTH, selects=True),
+ALL = ("theta", "theta_hat", "w")
+METHODS = {  # by `method`; the first three are "bridge", by `meta`
+    "first_order": Method(first_order, ALL, selects=True),
+    "unrolled": Method(unrolled, ALL, selects=True),
     "no_shadow": Method(no_shadow, ("theta", "w"), selects=True),
     "mix": Method(partial(climb, joint), selects=True),
     "sft": Method(partial(climb, lambda s: [j_sft(s)]), needs=lambda config, step: (True, False)),

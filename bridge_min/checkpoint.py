@@ -24,7 +24,9 @@ from .model import Params
 from .optimizer import State
 
 MANIFEST = "manifest.json"
-WHOLE = "memory"  # what selection remembers, whole in every process; all else of a state is kept in slices
+SELECTION = (
+    "memory"  # what selection remembers, whole in every process; all else of a state is kept in slices
+)
 
 
 class CheckpointError(ValueError):
@@ -36,14 +38,17 @@ def beside(path: Path) -> Iterator[Path]:
     """A place for a file or a folder. What was written there is synced and then takes the place of `path`.
     Raises CheckpointError if that cannot be done (no room, no permission); then `path` is as it was."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may make the same base
+    old = path.with_name(f"{path.name}.{os.getpid()}.old.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
         for file in [*draft.glob("*"), draft]:
             file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors lets nobody else read
             sync(file)
-        shutil.rmtree(path, ignore_errors=not path.is_dir())  # os.replace refuses a folder that is not empty
+        if path.is_dir():  # os.replace refuses a folder that is not empty
+            os.replace(path, old)
         os.replace(draft, path)
+        shutil.rmtree(old, ignore_errors=True)
         sync(path.parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} could not be written: {error}; what was there is kept") from None
@@ -125,9 +130,11 @@ def save_run(out: Path, done: int, state: State, runtime: Runtime, before: int |
     """The state after `done` updates, as checkpoint-<done>/. Randomness needs nothing: it follows from (seed,
     step). Of the older ones only that after `before` updates is kept. Every tensor is whole in the files,
     however many processes share it; the first one writes."""
-    parts = ((name, params if name == WHOLE else runtime.full(params)) for name, params in state.items())
+    parts = ((name, params if name == SELECTION else runtime.full(params)) for name, params in state.items())
     if runtime.rank:
-        return list(parts).clear()  # takes part in the gathering
+        for _ in parts:  # takes part in the gathering
+            pass
+        return
     save_folder(out / f"checkpoint-{done:06}", parts, {"done": done})
     for step, old in saved_runs(out).items():
         if step not in (done, before):
@@ -147,8 +154,9 @@ def load_latest(out: Path, state: State, runtime: Runtime) -> int | None:
     before it is taken. Raises CheckpointError if none can be used."""
     faults = []
     for step, folder in saved_runs(out).items():
+        fault = ""
         try:
-            fault, _ = "", load_run(folder, state, runtime)
+            load_run(folder, state, runtime)
         except CheckpointError as error:
             fault = str(error)
         if runtime.total(torch.tensor(float(bool(fault)))):  # all processes take the same
@@ -167,7 +175,7 @@ def load_run(folder: Path, state: State, runtime: Runtime) -> None:
     parts = load_folder(folder)[1]
     for name, params in state.items():
         found = dict(parts.get(name, ()))
-        found = found if name == WHOLE else runtime.keep(found)
+        found = found if name == SELECTION else runtime.keep(found)
         check_shapes(folder / f"{name}.safetensors", found, params)
         for key, value in params.items():
             value.copy_(found[key])

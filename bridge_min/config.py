@@ -48,7 +48,7 @@ class ModelConfig:
     max_position_embeddings: Count = 256  # longest sequence, tokens
     rope_theta: Above0 = 10000.0  # base of the rotary wavelengths
     rms_norm_eps: Above0 = 1e-6  # added to the mean square before the root
-    rope_scaling: tuple[float, ...] = ()  # of Llama 3: factor, low and high frequency factor, tokens before
+    rope_scaling: tuple[float, ...] = ()  # of Llama 3: factor, low and high frequency factor, old length
     attention_bias: bool = False  # llama, qwen3: biases in attention's four projections
     head_dim: Index = 0  # channels of a head; 0: hidden_size / num_attention_heads
     tie_word_embeddings: bool = True  # the head is the embedding, transposed
@@ -123,12 +123,12 @@ class Config:
     clip_low: Share = 0.2  # epsilon_low of the importance ratio
     clip_high: NotNegative = 0.2  # epsilon_high; above clip_low it is "clip-higher"
     scale_by_std: bool = True  # divide advantages by the group's standard deviation
-    normaliser: Literal["token", "sequence"] = "token"  # a loss averages over all tokens, or per sequence
+    normaliser: Literal["token", "sequence"] = "token"  # J_RL averages over all tokens, or per response first
     kl: NotNegative = 0.0  # weight of the KL to the frozen base
     # The optimizer
     steps: Count = 100  # updates
-    lr: Above0 = 1e-3  # alpha, peak step size of theta and theta_hat (AdamW)
-    lr_lora: Above0 = 1e-3  # beta, peak step size of w (AdamW)
+    lr: Above0 = 1e-3  # alpha, peak step size of theta and theta_hat (Adam)
+    lr_lora: Above0 = 1e-3  # beta, peak step size of w (Adam)
     warmup: Index = 5  # steps of linear warm-up; then cosine decay to a tenth
     max_grad_norm: Above0 = 1.0  # each player's gradient is clipped to this norm
     # The final table
@@ -150,11 +150,13 @@ class Config:
 
 
 # Keys that change no weight, or by rounding only: a run may go on with others.
-ANY_TIME = "out log_every eval_every samples table threads micro_batch sample_rows recompute device".split()
-KNOWN_ELSEWHERE = {  # words of the field -> the keys here
-    **{"learning_rate": "lr and lr_lora", "batch_size": "prompts and group", "epochs": "steps"},
-    **{"lambda": "lam", "num_generations": "group", "max_new_tokens": "max_new", "model_name": "base"},
-}
+ANY_TIME = "out log_every eval_every samples table micro_batch sample_rows recompute device".split()
+KNOWN_ELSEWHERE = {"learning_rate": "lr and lr_lora", "batch_size": "prompts and group", "epochs": "steps"}
+KNOWN_ELSEWHERE |= {
+    "lambda": "lam",
+    "num_generations": "group",
+    "max_new_tokens": "max_new",
+}  # the field's words
 
 
 def check_fields(config: Any, prefix: str = "") -> None:
@@ -165,7 +167,10 @@ def check_fields(config: Any, prefix: str = "") -> None:
         if get_origin(kind) is Literal:
             fits, wanted = value in get_args(kind), "one of " + ", ".join(get_args(kind))
         elif get_origin(kind) is tuple:
-            fits = type(value) is tuple and all(type(v) is plain for v in value)
+            fits, wanted = (
+                type(value) is tuple and all(type(v) is plain for v in value),
+                f"{wanted}, {wanted}, ...",
+            )
         elif limits:
             (low, high), wanted = limits
             fits = fits and low <= value <= high and math.isfinite(value)
@@ -228,8 +233,8 @@ def to_json(config: Config | ModelConfig) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
-def generator(seed: int, step: int, purpose: str) -> torch.Generator:
-    """The random numbers of one step for one purpose: never global state, so any step can be repeated
+def generator(seed: int, index: int, purpose: str) -> torch.Generator:
+    """The random numbers of one step, or problem, for one purpose: never global state, so any can be repeated
     alone."""
-    digest = hashlib.sha256(f"{seed}/{step}/{purpose}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{index}/{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

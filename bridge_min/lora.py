@@ -1,8 +1,8 @@
 """The teacher's weights w: a handwritten LoRA (2106.09685), and the only place where w meets theta.
 
 w holds, for every targeted matrix W (out, in) of theta, A (rank, in) and B (out, rank). The policy that acts
-has the weights W + scale * B A. A merged forward needs no change to the model, makes the reference (no w),
-the shadow and the exported checkpoint the same code, and costs two small products more. Read on in losses.py.
+has the weights W + scale * B A. A merged forward needs no change to the model: sampling, scoring, the shadow
+and the export run the same code, at the cost of one small product per matrix. Read on in losses.py.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .model import Params
 
 
 def init_lora(theta: Params, targets: Sequence[str], rank: int, generator: torch.Generator) -> Params:
-    """A uniform in +-1/sqrt(in), B zero: at first the policy is the base, and only B has a gradient.
+    """A uniform in +-1/sqrt(in), B zero: at first the policy is the base, and only B's gradient is not zero.
 
     targets: ends of module names, for example ("q_proj", "v_proj"). Raises ConfigError if one matches no
     matrix.

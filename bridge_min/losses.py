@@ -2,8 +2,7 @@
 
 An objective, to be maximized, is a sum over tokens of weight x term, with weights (N, T) that sum to 1 over
 the *whole* batch and are zero outside responses. So a micro-batch is a slice of rows, and rows known to give
-no gradient may be left out: the weights count them all the same. J_SFT is that sum over demonstrations with
-the log-prob as its term, too short for a function. Read on in rollout.py.
+no gradient may be left out: the weights count them all the same. Read on in rollout.py.
 """
 
 from collections.abc import Callable
@@ -65,7 +64,8 @@ def grpo_objective(
     """J_RL and its statistics: the clipped surrogate min(rho A, clip(rho) A) minus kl x KL(pi || pi_ref).
 
     logp, old_logp, ref_logp, weights (N, T); advantages (N,). rho = exp(logp - old_logp) is 1 in the first
-    update after sampling: then J_RL is about 0 and its gradient is the policy gradient. clip_high > clip_low
+    update after sampling: then J_RL is the mean advantage, which says nothing, and its gradient is the policy
+    gradient. clip_high > clip_low
     is DAPO's clip-higher. The statistics are weighted sums, so that those of micro-batches add up. KL by the
     k3 estimator exp(d) - d - 1, d = ref_logp - logp: never negative (http://joschu.net/blog/kl-approx.html).
     """

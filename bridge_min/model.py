@@ -44,7 +44,7 @@ class Cache:
             memory[row, slot] = new.transpose(1, 2)
         return self.kv[layer][..., : int(slot.max()) + 1, :]
 
-    def rows(self, index: Tensor) -> None:
+    def take(self, index: Tensor) -> None:
         """Keeps the rows with these indices, in their order; a row may be kept several times."""
         for layer, memory in enumerate(self.kv):
             self.kv[layer] = memory[:, index]
@@ -71,12 +71,12 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(N, T, self.kv_heads, self.hd).transpose(1, 2)
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
-        seen = (k, v) if cache is None else cache.append(layer, k, v)  # (N, Hkv, S, hd)
-        if T == 1 and cache is not None:
+        seen = None if cache is None else cache.append(layer, k, v)  # (2, N, Hkv, S, hd)
+        if seen is not None and T == 1:
             y = attend_one(q, *seen, cache.length)
         else:
             if q.is_cuda:  # whose fast kernels want as many keys as queries
-                k, v = (x.repeat_interleave(self.heads // self.kv_heads, dim=1) for x in (k, v))
+                k, v = (kv.repeat_interleave(self.heads // self.kv_heads, dim=1) for kv in (k, v))
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=not q.is_cuda)
         return self.o_proj(y.transpose(1, 2).reshape(N, T, self.heads * self.hd))  # (N, T, C)
 
@@ -222,5 +222,5 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
 
 
 def float32_at_least(x: Tensor) -> Tensor:
-    """A softmax is summed there, whatever the network computes in."""
+    """The sums of a softmax need it, whatever the network computes in."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

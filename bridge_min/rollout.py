@@ -16,7 +16,7 @@ from .losses import token_weights
 from .model import GPT, Cache, Params, build, float32_at_least
 
 PAD = 0  # fills up rows; a token like any other, since masks say what is real
-CROWDED = 0.75  # share of the cache's rows that still sample; below it the others are taken out
+COMPACT_BELOW = 0.75  # share of the cache's rows that still sample; below it the others are taken out
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def rows(self, index: Tensor) -> "Rows":
+    def take(self, index: Tensor) -> "Rows":
         """The rows with these indices, cut to the longest of them."""
         T = int(self.length()[index].max()) if len(index) else 1
         return self.each(lambda value: value[index, :T] if value.dim() == 2 else value[index])
@@ -51,16 +51,16 @@ class Rows:
         """Tokens of each row's prompt and response, (N,)."""
         return (self.mask * torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)).amax(1)
 
-    def batches(self, rows: int) -> Iterator["Rows"]:
-        """The same rows, at most `rows` at a time, those of similar length together: little padding, bounded
+    def batches(self, most: int) -> Iterator["Rows"]:
+        """The same rows, at most `most` at a time, those of similar length together: little padding, bounded
         memory. Each batch is cut once more where that saves an eighth of its positions, since a pass has its
         price. No rows are one batch of none."""
         order = self.length().argsort(stable=True)
-        for part in order.tensor_split(-(-len(self) // rows) or 1):
+        for part in order.tensor_split(-(-len(self) // most) or 1):
             length = self.length()[part]  # ascending
             saved = torch.arange(1, len(part) + 1, device=part.device) * (length[-1:] - length)  # by each cut
             cut = [int(saved.argmax()) + 1] if (8 * saved > len(part) * length[-1:]).any() else []
-            yield from map(self.rows, part.tensor_split(cut))
+            yield from map(self.take, part.tensor_split(cut))
 
 
 def pack(prompts: list[list[int]], responses: list[list[int]]) -> Rows:
@@ -99,11 +99,11 @@ def sample(
     cache = Cache.empty(model.config, len(prompts), asked.shape[1] + max_new, policy.head.detach())
     logits = policy(asked, last, cache)  # (P, vocab)
     cache.length = length
-    group = torch.arange(len(prompts), device=device).repeat_interleave(N // len(prompts))  # (N,)
-    cache.rows(group)
-    logits, length, uniforms = logits[group], length[group], uniforms.to(device)
+    prompt_of = torch.arange(len(prompts), device=device).repeat_interleave(N // len(prompts))  # (N,)
+    cache.take(prompt_of)
+    logits, length, uniforms = logits[prompt_of], length[prompt_of], uniforms.to(device)
 
-    tokens = F.pad(asked[group], (0, max_new), value=PAD)  # (N, T)
+    tokens = F.pad(asked[prompt_of], (0, max_new), value=PAD)  # (N, T)
     mask, logp = torch.zeros_like(tokens, dtype=torch.bool), torch.zeros(tokens.shape, device=device)
     finished = torch.zeros(N, dtype=torch.bool, device=device)
     live = torch.arange(N, device=device)  # (n,): which response each row of the cache writes
@@ -117,13 +117,13 @@ def sample(
         keep = (~finished[live]).nonzero()[:, 0]
         if len(keep) == 0 or t + 1 == max_new:
             break
-        if len(keep) < CROWDED * len(live):
-            cache.rows(keep)
+        if len(keep) < COMPACT_BELOW * len(live):
+            cache.take(keep)
             live, token = live[keep], token[keep]
         logits = policy(token[:, None], None, cache)[:, 0]  # (n, vocab)
         cache.length = cache.length + 1
     rows = Rows(tokens, mask, token_weights(mask), logp=logp, finished=finished)
-    return rows.rows(torch.arange(N, device=device))
+    return rows.take(torch.arange(N, device=device))
 
 
 def draw_token(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

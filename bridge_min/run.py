@@ -50,7 +50,8 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO:
         changed = ", ".join(differences(config, load_config(out / "run.json")))
         advice = "give it those, or begin another by --out= or --overwrite"
         require(not changed, f"--resume: {out} was begun with other settings ({changed}): {advice}")
-    drafts = list(out.rglob("*.tmp"))  # of a run that was killed while it wrote
+    folders = (out, *(out / name for name in ("model", "student", "adapter")))
+    drafts = [path for folder in folders for path in folder.glob("*.tmp")]  # of a run that was killed
     for path in drafts if resume else [*drafts, *used]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)  # it was in a draft itself
     if not resume:
@@ -68,7 +69,7 @@ class RunLog:
         for name in () if runtime.rank else ("metrics.jsonl", "timing.jsonl"):
             path = out / name
             lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            if not first and len(lines) > config.eval_every + 2:
+            if not first and len(lines) > load_config(out / "run.json").eval_every + 2:
                 raise CheckpointError(f"{out} has lost its checkpoint: put it back, or begin by --overwrite")
             try:  # lines after the checkpoint go, also one that was cut in two
                 kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]
@@ -83,9 +84,11 @@ class RunLog:
         stats = {**stats, "tokens": sum(r.mask.sum() for r in rows if r is not None)}
         sums = self.total(torch.stack([value.detach().double().cpu() for value in stats.values()])).tolist()
         found = dict(zip(stats, sums, strict=True))
-        for name in ("ratio", "clipped", "ratio_hat"):  # means over the tokens that were computed
-            weight = found.get("weight_hat" if name == "ratio_hat" else "weight", 0.0)
-            found |= {name: found[name] / weight if weight else 0.0} if name in found else {}
+        for name in filter(
+            found.__contains__, ("ratio", "clipped", "ratio_hat")
+        ):  # means over tokens computed
+            weight, value = found["weight_hat" if "hat" in name else "weight"], found.pop(name)
+            found |= {name: value / weight} if weight else {}
         times = {"tokens": found.pop("tokens"), **seconds}
         found = {name: value for name, value in found.items() if not name.startswith("weight")}
         self.write("metrics.jsonl", step=done, **found)

@@ -53,7 +53,7 @@ class Bytes:
     """The toys' tokenizer: a token for each of the 256 bytes, and one for the end of text. A checkpoint's has
     the same methods."""
 
-    n_vocab, ends = 258, (257,)  # a response ends with any of `ends`, a demonstration with the first
+    n_vocab, ends = 258, (257,)  # a response ends with any of `ends`, a demonstration with the first; no 256
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode("utf-8", "replace"))
@@ -120,8 +120,8 @@ def choose_problems(config: Config, step: int) -> tuple[list[int], list[int]]:
 
 
 def demonstrate(job: Job, step: int) -> Rows:
-    """This process's demonstrations of the step, prompt and solution, each ended by the end of text, and the
-    reward that each would have."""
+    """This process's demonstrations of the step, prompt and solution, each ended by the end of text; and the
+    reward that each would have, and its number, which rivals and `select` look at."""
     config, runtime = job.config, job.runtime
     index = runtime.mine(choose_problems(config, step)[0])
     demos = [job.task.demos[i] for i in index]
@@ -197,11 +197,10 @@ def flipped(job: Job, rewards: Tensor, step: int, purpose: str, prompts: int) ->
 
 def score_rows(job: Job, W: Params, rows: Rows) -> Tensor:
     """The rows' log-probs under W, (N, T), a few rows at a time; no gradient."""
-    parts, temperature = torch.arange(len(rows)).split(job.config.micro_batch), job.config.temperature
+    parts = torch.arange(len(rows)).split(job.config.micro_batch)
+    cut = lambda index: rows.each(lambda value: value[index])  # no shorter: all parts are as wide as the rows
     with torch.no_grad():
-        return torch.cat(
-            [job.runtime.logprobs(W, rows.each(lambda v, i=i: v[i]), temperature) for i in parts]
-        )
+        return torch.cat([job.runtime.logprobs(W, cut(index), job.config.temperature) for index in parts])
 
 
 def check_fit(job: Job) -> None:
@@ -212,22 +211,23 @@ def check_fit(job: Job) -> None:
     )
     task, shape, encode = job.task, job.runtime.model.config, job.tokenizer.encode
     asked = [*task.train, *task.val, *chain.from_iterable(task.tests.values())]
-    tries = max(len(encode(problem.prompt)) for problem in asked) + job.config.max_new
+    lengths = [len(encode(problem.prompt)) for problem in asked]
+    require(all(lengths), "a problem has an empty prompt")
     shown = (len(encode(d.prompt)) + len(job.tokenizer.encode_response(d.solution)) for d in task.demos)
-    longest, limit = max([tries, *shown]), shape.max_position_embeddings
+    longest, limit = max([max(lengths) + job.config.max_new, *shown]), shape.max_position_embeddings
     rows = f"prompt and response take up to {longest} tokens (max_new = {job.config.max_new})"
     require(longest <= limit, f"{rows}, more than the network's max_position_embeddings = {limit}")
     words = f"vocab_size = {shape.vocab_size} is less than the tokenizer's {job.tokenizer.n_vocab}"
     require(job.tokenizer.n_vocab <= shape.vocab_size, f"the network's {words}")
 
 
-def check_finite(job: Job, step: int, norms: Params, saved: int | None) -> None:
+def check_finite(job: Job, step: int, norms: Stats, saved: int | None) -> None:
     """The one check before anything moves. Raises FloatingPointError that names the step and its prompts."""
     wrong = ", ".join(name for name, norm in norms.items() if not norm.isfinite())
     if wrong:
         asked = in_words(job.task.train[i].prompt for i in choose_problems(job.config, step)[1])
         last = f"The last good state is that after step {saved or 0}."
-        what = f"step {step}: the gradient of {wrong} is not finite, {asked}"
+        what = f"step {step + 1}: the gradient of {wrong} is not finite, {asked}"
         raise FloatingPointError(f"{what}\n{last} Begin again with smaller lr and lr_lora.")
 
 

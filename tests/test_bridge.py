@@ -189,7 +189,7 @@ def test_micro_batches_order_and_padding_change_nothing(world, method):
     expected, demos, rollouts = directions(world, method)[0], world.demos, world.rollouts
     order = torch.tensor([2, 0, 1, 3])  # of groups
     within = torch.tensor([[2, 0, 1], [0, 1, 2], [1, 2, 0], [2, 1, 0]])
-    moved = demos.rows(order[:3]), rollouts.rows((order[:, None] * 3 + within).flatten())
+    moved = demos.take(order[:3]), rollouts.take((order[:, None] * 3 + within).flatten())
     pad = lambda value: torch.nn.functional.pad(value, (0, 3)) if value.dim() == 2 else value
     padded = demos.each(pad), rollouts.each(pad)
     for rows, micro_batch in (((demos, rollouts), 1), (moved, 64), (moved, 2), (padded, 64)):

@@ -56,7 +56,7 @@ def test_cached_equals_uncached_for_rows_of_any_length(policy):
     full = functional_call(model, theta, (tokens,))
     close(functional_call(model, theta, (tokens[:, :5], None, cache)), full[:, :5])
     order, cache.length = torch.tensor([2, 0, 0, 1]), torch.tensor([2, 5, 4])
-    cache.rows(order)
+    cache.take(order)
     for _ in range(6):
         at = cache.length
         close(functional_call(model, theta, (tokens[order, at][:, None], None, cache))[:, 0], full[order, at])

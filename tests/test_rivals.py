@@ -50,8 +50,8 @@ def in_processes(step, players, update, groups):
 
     def work(rank):
         mine, run = torch.tensor(groups[rank]), replace(step.runtime, total=partial(total, rank))
-        demos = step.demos.rows(mine[mine < len(step.demos)])
-        rollouts = step.rollouts.rows((mine[:, None] * 3 + torch.arange(3)).flatten())
+        demos = step.demos.take(mine[mine < len(step.demos)])
+        rollouts = step.rollouts.take((mine[:, None] * 3 + torch.arange(3)).flatten())
         with turn:
             return update(replace(step, runtime=run, demos=demos, rollouts=rollouts), players)
 

@@ -127,4 +127,4 @@ def test_micro_batches_hold_every_row_once_and_are_parted_again_where_that_saves
     assert [part.tokens[:, -1].amax() for part in parts] == [1, 7, 8, 19]
     assert [part.mask.sum(1).tolist() for part in parts] == [[1], [6, 7], [8, 8], [18, 19]]
     assert sum(float(part.weights.sum()) for part in parts) == pytest.approx(1)
-    assert [len(part) for part in rows.rows(torch.arange(0)).batches(3)] == [0]
+    assert [len(part) for part in rows.take(torch.arange(0)).batches(3)] == [0]

@@ -266,7 +266,7 @@ def test_the_slices_of_all_processes_are_the_step_of_one(make, G, world):
     assert sum(map(len, parts)) == len(whole)
     for n in range(len(whole)):
         rank, row = n // G % world, n // G // world * G + n % G
-        mine, same = (rows.rows(torch.tensor([i])) for rows, i in ((parts[rank], row), (whole, n)))
+        mine, same = (rows.take(torch.tensor([i])) for rows, i in ((parts[rank], row), (whole, n)))
         for name in ("tokens", "mask", "weights", "rewards", "finished", "advantages", "index"):
             a, b = getattr(mine, name), getattr(same, name)
             assert a is b is None or torch.equal(a, b), name

@@ -125,7 +125,7 @@ def test_a_full_disk_stops_the_run_with_a_message_and_keeps_what_was_saved(
 
 def test_what_is_not_finite_stops_the_run_before_anything_moves(copy, folder):
     """A NaN in the checkpoint after step 2: in the shadow it comes out in the gradients, in theta it acts."""
-    job, gradient = train.open_job(load_config(copy / "run.json")), "step 2: the gradient of theta_hat, w"
+    job, gradient = train.open_job(load_config(copy / "run.json")), "step 3: the gradient of theta_hat, w"
     asked = [repr(job.task.train[i].prompt) for i in tasks.choose_problems(job.config, 2)[1]]
     shutil.rmtree(copy / "checkpoint-000004")
     acting = ("theta", "log-probs of sampled tokens")

@@ -67,7 +67,7 @@ def parts(job: tasks.Job, theta: Params, names: Iterable[str]) -> dict[str, Call
     rollouts, demos = data()[0], tasks.demonstrate(job, 0)
     if not rollouts.advantages.any():
         rollouts.advantages = 1.0 - 2.0 * (torch.arange(len(rollouts)) % 2)
-        demos = rollouts.rows(torch.arange(0, len(rollouts), config.group))
+        demos = rollouts.take(torch.arange(0, len(rollouts), config.group))
     rollouts.ref_logp, players = rollouts.logp, optimizer.start(config, METHODS["first_order"], theta)
     state = {**players, **optimizer.moments(players)}
 

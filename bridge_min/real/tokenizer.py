@@ -14,7 +14,7 @@ from typing import Any
 
 import tiktoken
 
-from ..config import require
+from ..config import ConfigError, require
 from .pretrained import naming, read_json
 
 LONGEST = 250_000  # characters at once; from 333,000 spaces on, tiktoken's search overflows its stack
@@ -37,7 +37,7 @@ def steps_of(pattern: str) -> list[dict[str, Any]]:
     return [*before, {"type": "ByteLevel", "add_prefix_space": False, "use_regex": before != [split]}]
 
 
-class TokenizerError(ValueError):
+class TokenizerError(ConfigError):
     """A tokenizer that cannot be used, or a text that it cannot read; the message says what is at fault."""
 
 

@@ -51,7 +51,7 @@ def selection(config: Config) -> tuple[Callable[[Step, Params, Params], tuple[Ro
             weights = weights * (gains > 0)
         kept = weights > 0
         stats = {"added": added.sum() / config.demos_per_step, "kept": kept.sum() / total(demos.mask.sum())}
-        return replace(demos, weights=weights).rows(kept.any(1).nonzero()[:, 0]), stats
+        return replace(demos, weights=weights).take(kept.any(1).nonzero()[:, 0]), stats
 
     return select, {"memory": memory} if config.select == "demo" else {}
 

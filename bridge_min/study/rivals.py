@@ -67,7 +67,7 @@ def hpt(s: Step) -> Objective:
     """SFT where the prompt's whole group failed, RL where not (HPT, 2509.04419, with the gate at 0). A group
     that failed has advantage 0, so it takes no part in J_RL but for a KL term."""
     best = s.rollouts.rewards.view(-1, s.config.group).amax(1)[: len(s.demos)]  # (N,)
-    failed = s.demos.rows((best == 0).nonzero()[:, 0])  # the others still count in the weights
+    failed = s.demos.take((best == 0).nonzero()[:, 0])  # the others still count in the weights
     return [j_sft(s, demos=failed), j_rl(s)]
 
 
