@@ -47,11 +47,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     reference = runtime.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
     players = {name: runtime.keep(params) for name, params in optimizer.start(config, method, theta).items()}
     del theta  # the players have it now; the table at the end loads it again
-    state = {
-        **players,
-        **optimizer.moments(players),
-        **memory,
-    }  # the same tensors: what moves here moves there
+    state = {**players, **optimizer.moments(players), **memory}  # the same tensors: they move together
     saved = load_latest(out, state, runtime)
     log, caught = RunLog(config, runtime, saved or 0), catch_signals(runtime)
     if saved is None:
@@ -82,10 +78,10 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         del directions, g  # as large as the players: not while the next step samples
 
         done, seconds = step + 1, {"data": sampled - began, "update": time.perf_counter() - sampled}
-        shares = {
-            f"norm_{name}": norm / runtime.processes for name, norm in norms.items()
-        }  # the log sums them up
-        log.step(done, {**stats, **found, **shares}, seconds, (demos, rollouts))
+        stats |= found | {
+            f"norm_{k}": norm / runtime.processes for k, norm in norms.items()
+        }  # log.step sums up
+        log.step(done, stats, seconds, (demos, rollouts))
         interrupted = runtime.total(torch.tensor(float(len(caught)))) > 0  # by a signal to any process
         if done % config.eval_every == 0 or done == config.steps:
             log.write("metrics.jsonl", step=done, **evaluate.validate(job, players, done))

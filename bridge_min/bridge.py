@@ -133,11 +133,9 @@ def gradients(s: Step, objective: Objective, theta: Params, w: Params) -> tuple[
         for part in rows.batches(s.config.micro_batch):
             with torch.no_grad():  # or vjp would record its own backward pass, a third slower
                 J, pull, found = vjp(partial(term_value, s, term, part), W, has_aux=True)
-                add(
-                    grad_W, pull(torch.ones_like(J), retain_graph=False)[0]
-                )  # activations go as it comes back
+                add(grad_W, pull(torch.ones_like(J), retain_graph=False)[0])
             add(stats, found)
-            del pull  # what is left of them must go before the next micro-batch is computed
+            del pull  # what it still holds must go before the next micro-batch is computed
     return *back(grad_W), stats
 
 

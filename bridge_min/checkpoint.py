@@ -24,9 +24,7 @@ from .model import Params
 from .optimizer import State
 
 MANIFEST = "manifest.json"
-SELECTION = (
-    "memory"  # what selection remembers, whole in every process; all else of a state is kept in slices
-)
+SELECTION = "memory"  # what selection remembers, whole in every process; all else of a state is in slices
 
 
 class CheckpointError(ValueError):

@@ -151,12 +151,9 @@ class Config:
 
 # Keys that change no weight, or by rounding only: a run may go on with others.
 ANY_TIME = "out log_every eval_every samples table micro_batch sample_rows recompute device".split()
+# Words of the field -> the keys here.
 KNOWN_ELSEWHERE = {"learning_rate": "lr and lr_lora", "batch_size": "prompts and group", "epochs": "steps"}
-KNOWN_ELSEWHERE |= {
-    "lambda": "lam",
-    "num_generations": "group",
-    "max_new_tokens": "max_new",
-}  # the field's words
+KNOWN_ELSEWHERE |= {"lambda": "lam", "num_generations": "group", "max_new_tokens": "max_new"}
 
 
 def check_fields(config: Any, prefix: str = "") -> None:
@@ -167,10 +164,8 @@ def check_fields(config: Any, prefix: str = "") -> None:
         if get_origin(kind) is Literal:
             fits, wanted = value in get_args(kind), "one of " + ", ".join(get_args(kind))
         elif get_origin(kind) is tuple:
-            fits, wanted = (
-                type(value) is tuple and all(type(v) is plain for v in value),
-                f"{wanted}, {wanted}, ...",
-            )
+            fits = type(value) is tuple and all(type(v) is plain for v in value)
+            wanted = f"a list of {wanted}"
         elif limits:
             (low, high), wanted = limits
             fits = fits and low <= value <= high and math.isfinite(value)

@@ -51,12 +51,9 @@ def validate(job: Job, players: Players, done: int) -> dict[str, float]:
             rewards, shown = answer_problems(job, W, problems, "val")
             accuracy[f"val_{name}"] = float(rewards.mean())
     print(f"validation at step {done}:", "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
-    for i, response in enumerate(shown[:3]):
-        asked, right = (
-            problems[i * job.runtime.processes].prompt.strip()[-SHOWN:],
-            bool(rewards[i * job.runtime.processes]),
-        )
-        print(f"    {'right' if right else 'wrong'}:  {asked}  ->  {response[:SHOWN]!r}")
+    for i, response in zip(job.runtime.mine(range(len(problems))), shown[:3], strict=False):
+        asked = problems[i].prompt.strip()[-SHOWN:]
+        print(f"    {'right' if rewards[i] else 'wrong'}:  {asked}  ->  {response[:SHOWN]!r}")
     return accuracy
 
 

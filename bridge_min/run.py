@@ -84,11 +84,9 @@ class RunLog:
         stats = {**stats, "tokens": sum(r.mask.sum() for r in rows if r is not None)}
         sums = self.total(torch.stack([value.detach().double().cpu() for value in stats.values()])).tolist()
         found = dict(zip(stats, sums, strict=True))
-        for name in filter(
-            found.__contains__, ("ratio", "clipped", "ratio_hat")
-        ):  # means over tokens computed
+        for name in [name for name in ("ratio", "clipped", "ratio_hat") if name in found]:
             weight, value = found["weight_hat" if "hat" in name else "weight"], found.pop(name)
-            found |= {name: value / weight} if weight else {}
+            found |= {name: value / weight} if weight else {}  # a mean over the tokens that were computed
         times = {"tokens": found.pop("tokens"), **seconds}
         found = {name: value for name, value in found.items() if not name.startswith("weight")}
         self.write("metrics.jsonl", step=done, **found)

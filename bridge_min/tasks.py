@@ -206,9 +206,8 @@ def score_rows(job: Job, W: Params, rows: Rows) -> Tensor:
 def check_fit(job: Job) -> None:
     """Raises ConfigError, before anything is computed, if tokens or lengths do not fit the network, or there
     is no such device."""
-    require(
-        job.config.device == "cpu" or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here"
-    )
+    there = job.config.device == "cpu" or torch.cuda.is_available()
+    require(there, "device = 'cuda': torch sees no GPU here")
     task, shape, encode = job.task, job.runtime.model.config, job.tokenizer.encode
     asked = [*task.train, *task.val, *chain.from_iterable(task.tests.values())]
     lengths = [len(encode(problem.prompt)) for problem in asked]
