@@ -56,10 +56,9 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         print(f"going on after step {saved} of {config.steps}")
 
     for step in range(saved or 0, config.steps):
-        began, demos, rollouts, stats = time.perf_counter(), None, None, {}
+        began, rollouts, stats = time.perf_counter(), None, {}
         use_demos, use_rollouts = method.needs(config, step)
-        if use_demos:
-            demos = tasks.demonstrate(job, step)
+        demos = tasks.demonstrate(job, step) if use_demos else None
         if use_rollouts:
             policy = runtime.acting(players["theta"], players.get("w", {}))
             rollouts, stats = tasks.roll_out(job, step, policy)
@@ -78,10 +77,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
         del directions, g  # as large as the players: not while the next step samples
 
         done, seconds = step + 1, {"data": sampled - began, "update": time.perf_counter() - sampled}
-        stats |= found | {
-            f"norm_{k}": norm / runtime.processes for k, norm in norms.items()
-        }  # log.step sums up
-        log.step(done, stats, seconds, (demos, rollouts))
+        log.step(done, stats | found, norms, seconds, demos, rollouts)
         interrupted = runtime.total(torch.tensor(float(len(caught)))) > 0  # by a signal to any process
         if done % config.eval_every == 0 or done == config.steps:
             log.write("metrics.jsonl", step=done, **evaluate.validate(job, players, done))
@@ -174,8 +170,7 @@ def cli(arguments: Sequence[str]) -> None:
     except (ConfigError, CheckpointError, FloatingPointError, OSError) as error:
         sys.exit(f"error: {error}")
     except torch.OutOfMemoryError as error:
-        smaller = "micro_batch and sample_rows smaller, or recompute = True"
-        sys.exit(f"error: {error}\nout of memory: make {smaller}; --resume goes on with the new settings")
+        sys.exit(f"error: {error}\nmake micro_batch or sample_rows smaller, or recompute = True; --resume")
     except KeyboardInterrupt:
         sys.exit("stopped at once: what was saved is kept; go on with --resume")
 

@@ -69,9 +69,8 @@ def grpo_objective(
     is DAPO's clip-higher. The statistics are weighted sums, so that those of micro-batches add up. KL by the
     k3 estimator exp(d) - d - 1, d = ref_logp - logp: never negative (http://joschu.net/blog/kl-approx.html).
     """
-    response = weights > 0
+    response, A = weights > 0, advantages[:, None]  # (N, T), (N, 1)
     ratio = (logp - old_logp).where(response, 0.0).exp()  # (N, T)
-    A = advantages[:, None]  # (N, 1)
     surrogate = torch.minimum(ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A)  # (N, T)
     clipped = (A > 0) & (ratio > 1 + clip_high) | (A < 0) & (ratio < 1 - clip_low)
     stats = {"ratio": (weights * ratio).sum(), "clipped": (weights * clipped).sum(), "weight": weights.sum()}

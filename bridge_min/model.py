@@ -184,19 +184,6 @@ def build(config: ModelConfig) -> GPT:
         return GPT(config)
 
 
-def init_params(config: ModelConfig, generator: torch.Generator) -> Params:
-    """Fresh weights: norms 1, biases 0, matrices normal with deviation 1 / sqrt(in), the embedding 0.1.
-
-    A narrow network learns many times slower from the usual 0.02, which is 1 / sqrt(in) for a width of 2500.
-    """
-    theta = {}
-    for name, param in build(config).named_parameters():
-        std = 0.1 if name == "model.embed_tokens.weight" else param.shape[-1] ** -0.5
-        noise, constant = torch.randn(param.shape, generator=generator), float(not name.endswith("bias"))
-        theta[name] = noise * std if param.dim() == 2 else torch.full(param.shape, constant)
-    return theta
-
-
 def rotary_table(position: Tensor, config: ModelConfig) -> Rotary:
     """cos and sin (N, 1, T, hd) of RoPE (2104.09864): channel i and i + hd/2 turn together."""
     half = torch.arange(0, config.hd, 2, device=position.device, dtype=torch.float32)

@@ -14,7 +14,6 @@ import shutil
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -78,9 +77,11 @@ class RunLog:
             write(path, "".join(kept if first else []).encode())
             self.files[name] = open(path, "a", buffering=1)
 
-    def step(self, done: int, stats: Stats, seconds: dict[str, float], rows: Sequence[Rows | None]) -> None:
-        """Update number `done` (from 1) is over. stats: this process's sums; rows: what was sampled and
-        shown."""
+    def step(
+        self, done: int, stats: Stats, norms: Stats, seconds: dict[str, float], *rows: Rows | None
+    ) -> None:
+        """Update number `done` (from 1) is over. stats: this process's sums; norms: of the players'
+        gradients; rows: what was sampled and shown."""
         stats = {**stats, "tokens": sum(r.mask.sum() for r in rows if r is not None)}
         sums = self.total(torch.stack([value.detach().double().cpu() for value in stats.values()])).tolist()
         found = dict(zip(stats, sums, strict=True))
@@ -89,6 +90,7 @@ class RunLog:
             found |= {name: value / weight} if weight else {}  # a mean over the tokens that were computed
         times = {"tokens": found.pop("tokens"), **seconds}
         found = {name: value for name, value in found.items() if not name.startswith("weight")}
+        found |= {f"norm_{name}": float(norm) for name, norm in norms.items()}
         self.write("metrics.jsonl", step=done, **found)
         self.write("timing.jsonl", step=done, **times)
         for key, value in {**found, **times}.items():

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from bridge_min import arith
+from bridge_min.base import init_params
 from bridge_min.bridge import Runtime, Step, gradients, plain_runtime
 from bridge_min.config import Config, ModelConfig, generator
 from bridge_min.lora import init_lora
 from bridge_min.losses import group_advantages, token_weights
-from bridge_min.model import build, init_params
+from bridge_min.model import build
 from bridge_min.rollout import pack
 
 EOS = 257  # of the bytes tokenizer

@@ -8,8 +8,8 @@ from runs import prepared, run
 from test_real import CONFIG, SHAPE
 from test_tokenizer import by_hand
 
+from bridge_min.base import init_params
 from bridge_min.config import generator
-from bridge_min.model import init_params
 from bridge_min.real.pretrained import save_pretrained
 
 cli = importlib.import_module("eval").cli  # eval is a word of Python

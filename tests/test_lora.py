@@ -4,9 +4,9 @@ import pytest
 import torch
 from conftest import SMALL
 
+from bridge_min.base import init_params
 from bridge_min.config import ConfigError, generator
 from bridge_min.lora import init_lora, merge
-from bridge_min.model import init_params
 
 THETA = init_params(SMALL, generator(0, 0, "init"))
 

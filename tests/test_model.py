@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from conftest import SMALL
 from torch.func import functional_call
 
+from bridge_min.base import init_params
 from bridge_min.config import generator
-from bridge_min.model import Cache, build, init_params, rotary_table, rotate, stretched
+from bridge_min.model import Cache, build, rotary_table, rotate, stretched
 
 FAMILIES = {
     "llama": SMALL,

@@ -9,9 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
 
+from bridge_min.base import init_params
 from bridge_min.checkpoint import CheckpointError
 from bridge_min.config import ModelConfig, generator
-from bridge_min.model import build, init_params
+from bridge_min.model import build
 from bridge_min.real import pretrained
 from bridge_min.real.pretrained import load_pretrained, read_config, save_pretrained
 

@@ -15,8 +15,9 @@ from test_tokenizer import by_hand
 from torch.func import functional_call
 
 import train
+from bridge_min.base import init_params
 from bridge_min.config import ModelConfig, generator, load_config
-from bridge_min.model import build, init_params
+from bridge_min.model import build
 from bridge_min.real.pretrained import load_pretrained, save_pretrained
 from bridge_min.real.tokenizer import load_tokenizer
 from bridge_min.rollout import sample

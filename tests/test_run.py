@@ -124,7 +124,7 @@ def test_a_step_logs_sums_ratios_per_computed_token_and_speed(config, out, capsy
     log, seconds = RunLog(replace(config, log_every=2), World().run, 0), {"data": 1.0, "update": 3.0}
     stats = {"reward": 0.25, "ratio": 0.3, "weight": 0.6, "ratio_hat": 0.0, "weight_hat": 0.0}
     for done in (1, 2):
-        log.step(done, {k: torch.tensor(v) for k, v in stats.items()}, seconds, (World().demos, None))
+        log.step(done, {k: torch.tensor(v) for k, v in stats.items()}, {}, seconds, World().demos, None)
     metrics, timing = (
         json.loads((out / f"{name}.jsonl").read_text().splitlines()[1]) for name in ("metrics", "timing")
     )

@@ -23,7 +23,7 @@ import torch
 
 from .. import arith, base, bridge, checkpoint, optimizer, scale, tasks
 from ..config import Config, ConfigError, ModelConfig, generator, load_config, require
-from ..model import Params, build, init_params
+from ..model import Params, build
 from ..study import logic, rivals
 from .peers import generator_of, trl_turns
 
@@ -56,7 +56,7 @@ def toy(config: Config, endless: bool = False) -> tuple[tasks.Job, Params]:
     require(world, f"task = {config.task!r}: the benchmark is for the toy worlds, arith and logic")
     runtime, problems = scale.scaled_runtime(build(config.model), config), tasks.load_world(config, world)
     job = tasks.Job(config, runtime, problems, Endless() if endless else tasks.Bytes(), world)
-    return job, init_params(config.model, generator(0, 0, "bench")) if endless else base.toy_base(job)
+    return job, base.init_params(config.model, generator(0, 0, "bench")) if endless else base.toy_base(job)
 
 
 def parts(job: tasks.Job, theta: Params, names: Iterable[str]) -> dict[str, Callable]:

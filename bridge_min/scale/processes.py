@@ -25,26 +25,23 @@ from ..bridge import Objective, Runtime, Stats, Step
 from ..config import Config, require
 from ..model import Params
 
-TIMEOUT = timedelta(minutes=30)  # that one process waits for another, which may be saving or sampling
-
 
 @contextmanager
 def joined(device: str) -> Iterator[None]:
     """In here, the processes that torchrun has started work together; the first one prints. With "cuda" each
     has a GPU of its own. Raises ConnectionError if one of the others is lost: with gloo at once if it died,
-    after TIMEOUT if it is stuck."""
+    after half an hour if it is stuck."""
     local = int(os.environ["LOCAL_RANK"])
     if device == "cuda":
-        found = torch.cuda.device_count()
-        require(local < found, f"process {local} here has no GPU of its own: torch sees {found}")
+        require(local < torch.cuda.device_count(), f"process {local} here has no GPU of its own")
         torch.cuda.set_device(local)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
+    patience = timedelta(minutes=30)  # with another process, which may be saving or sampling
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=patience)
     if dist.get_rank():
         sys.stdout = open(os.devnull, "w")
     try:
         yield
         dist.barrier()  # who leaves early tears the connections of the others
-        sys.stdout.flush()
         os._exit(0)  # a thread of gloo that comes late to Python's own clean-up aborts the process
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):

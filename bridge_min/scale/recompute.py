@@ -62,9 +62,8 @@ def chunked_logprobs(model: GPT, W: Params, rows: Rows, temperature: float = 1.0
     def score(h: Tensor, head: Tensor, following: Tensor) -> Tensor:
         return token_logprobs(F.linear(h, head), following, torch.ones_like(following).bool(), temperature)
 
-    parts = [
-        Recompute.apply(partial(score, following=tokens[at]), hidden.index_select(0, at - 1), head)
-        for at in place.split(AT_ONCE)
-    ]
-    logp = torch.cat(parts)  # (n,)
+    before = lambda at: hidden.index_select(0, at - 1)  # each token is predicted by the one before
+    parts = place.split(AT_ONCE)
+    logp = [Recompute.apply(partial(score, following=tokens[at]), before(at), head) for at in parts]
+    logp = torch.cat(logp)  # (n,)
     return logp.new_zeros(tokens.numel()).index_copy(0, place, logp).view(rows.tokens.shape)  # (N, T)
