@@ -53,7 +53,7 @@ def shared_runtime(runtime: Runtime, config: Config) -> Runtime:
     """The runtime's functions for players that are kept in slices. Raises ConfigError for what processes
     cannot share."""
     rank, processes, shapes = dist.get_rank(), dist.get_world_size(), {}
-    require(config.meta != "unrolled" or config.method != "bridge", "meta = 'unrolled' is for one process")
+    require(config.meta != "unrolled" or config.method != "bridge", "meta = 'unrolled': take one process")
     require(config.prompts >= processes, f"prompts = {config.prompts} do not reach for {processes} processes")
 
     def keep(params: Params) -> Params:
