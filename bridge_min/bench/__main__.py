@@ -157,6 +157,6 @@ def main(path: str, *arguments: str) -> None:
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:]) if len(sys.argv) > 1 else sys.exit(__doc__)
+        main(*sys.argv[1:]) if len(sys.argv) > 1 and sys.argv[1][0] != "-" else sys.exit(__doc__)
     except ConfigError as error:
         sys.exit(f"error: {error}")
