@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from runs import TINY
 
 from bridge_min import arith
 from bridge_min.base import init_params
@@ -27,6 +28,14 @@ SMALL = ModelConfig(
 def one_thread():
     """Runs set as many as their config says; on matrices this small two are slower than one."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Of all runs of a session, with their config: their base is made once."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "tiny.py").write_text(TINY)
+    return folder
 
 
 def double(params, noise=0.0, seed=0):

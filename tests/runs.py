@@ -1,7 +1,7 @@
 """Runs of train.py that are as small as they can be, in this process, and what they leave behind.
 
-A network of 16 channels, some steps, no setting at its default that could be forgotten on its way. Their base
-is made once: all runs of a session lie in one folder. Read on in test_train.py."""
+A network of 16 channels, some steps, no setting at its default that could be forgotten on its way. Read on
+in test_train.py."""
 
 import contextlib
 import io
@@ -22,14 +22,6 @@ lr, lr_lora, warmup, lam, kl, reward_flip, select = 5e-3, 2e-2, 1, 0.6, 0.05, 0.
 lora_rank, lora_scale, lora_targets = 3, 1.5, ("q_proj", "down_proj")
 """
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def prepared(tmp_path_factory):
-    """The folder of all runs of a session, with their config."""
-    folder = tmp_path_factory.getbasetemp() / "runs"
-    folder.mkdir(exist_ok=True)
-    (folder / "tiny.py").write_text(TINY)
-    return folder
 
 
 def arguments(folder, name, *options):

@@ -48,9 +48,8 @@ def test_the_base_reads_no_hidden_puzzle_in_any_wording(few_chains):
     hidden = {arith.problem(chain, suite).prompt for chain in task.hidden for suite in arith.WORDINGS}
     met = lambda documents: sum(prompt.replace(":\n", "\n") in hidden for prompt, _ in documents)
     documents = reading(config, 0, arith, task.hidden)
-    assert (
-        len(documents) == 1000 and met(documents) == 0 and met(reading(config, 0, arith, frozenset())) > 100
-    )
+    assert len(documents) == 1000 and met(documents) == 0
+    assert met(reading(config, 0, arith, frozenset())) > 100
     assert reading(config, 0, arith, task.hidden) == documents != reading(config, 1, arith, task.hidden)
 
 

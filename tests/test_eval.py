@@ -1,24 +1,16 @@
-"""eval.py: the numbers of the run's own table, of any folder that holds a model; and what it refuses."""
+"""eval.py: the numbers of the run's own table; and what it refuses. Checkpoints: see test_real.py."""
 
 import importlib
-import json
 
 import pytest
-from runs import prepared, run
-from test_real import CONFIG, SHAPE
-from test_tokenizer import by_hand
-
-from bridge_min.base import init_params
-from bridge_min.config import generator
-from bridge_min.real.pretrained import save_pretrained
+from runs import run
 
 cli = importlib.import_module("eval").cli  # eval is a word of Python
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory):
+def tables(folder):
     """The folder of the runs, and of one of them the table of each of its rows."""
-    folder = prepared(tmp_path_factory)
     options = ("--steps=2", "--table=all", "--select=none", "--temperature=0.7")
     parts = run(folder, "evaluated", *options)[0].split("\n\n")
     return folder, dict(part.split(", per cent\n") for part in parts if ", per cent\n" in part)
@@ -42,19 +34,6 @@ def test_splits_and_settings_can_be_chosen(tables, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["code", "val", "mean"] and "pass@5" in lines[0]
     assert lines[1].split()[1:5] == tables[1]["trained by bridge"].splitlines()[3].split()[1:5]
-
-
-def test_a_checkpoint_is_evaluated_by_a_config(tmp_path, capsys):
-    save_pretrained(tmp_path / "asked", init_params(SHAPE, generator(0, 0, "init")), SHAPE, None)
-    (tmp_path / "asked" / "tokenizer.json").write_text(json.dumps(by_hand()))
-    lines = "".join(json.dumps({"problem": f"{n}", "answer": "1", "solution": "1"}) + "\n" for n in range(40))
-    for name in ("train", "a", "b"):
-        (tmp_path / f"{name}.jsonl").write_text(lines.replace('m": "', f'm": "{name}'))
-    (tmp_path / "config.py").write_text(CONFIG.format(tmp_path))  # its base does not exist
-    cli([str(tmp_path / "asked"), f"--config={tmp_path / 'config.py'}", "--splits=b"])
-    assert "\nb  " in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="say by --config= which task"):
-        cli([str(tmp_path / "asked")])
 
 
 REFUSED = (

@@ -12,7 +12,7 @@ from test_tasks import ODD, TASK
 
 from bridge_min.bridge import plain_runtime
 from bridge_min.config import Config
-from bridge_min.evaluate import answer_problems, mean_and_half_width, pass_at_k, score, validate, wilson
+from bridge_min.evaluate import answer_problems, mean_and_half_width, pass_at_k, score, wilson
 from bridge_min.model import build
 from bridge_min.tasks import Bytes, Job
 
@@ -23,7 +23,7 @@ PROBLEMS = [replace(problem, check=ODD) for problem in TASK.train[:7]]
 
 def job(config=CONFIG, **changes):
     runtime = replace(plain_runtime(build(SMALL), config), **changes)
-    return Job(config, runtime, replace(TASK, val=PROBLEMS), Bytes())
+    return Job(config, runtime, TASK, Bytes())
 
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_response():
@@ -71,12 +71,3 @@ def test_answers_depend_neither_on_the_number_of_processes_nor_of_rows_at_once(w
     parts = [answer_problems(process, POLICY, PROBLEMS, "a", 1) for process in each]
     assert torch.equal(sum(rewards for rewards, _ in parts), whole)
     assert [parts[i % world][1][i // world] for i in range(7)] == texts
-
-
-def test_validation_compares_the_student_with_its_shadow():
-    players = {"theta": POLICY, "theta_hat": {name: value / 2 for name, value in POLICY.items()}}
-    accuracy = validate(job(), players, 3)
-    for name, W in players.items():
-        expected = float(answer_problems(job(), W, PROBLEMS, "val")[0].mean())
-        assert accuracy[f"val_{name}"] == pytest.approx(expected)
-    assert accuracy["val_theta"] != accuracy["val_theta_hat"]

@@ -93,10 +93,8 @@ def test_the_memory_decides_what_this_step_alone_would_not():
 
 
 def test_a_demonstration_adds_what_its_reward_has_over_its_group():
-    rewards, groups = (
-        torch.tensor([1.0, 1.0, 0.0, 0.5]),
-        torch.tensor([[0, 0], [1, 0], [1, 0], [0.5, 0], [1, 1]]),
-    )
+    rewards = torch.tensor([1.0, 1.0, 0.0, 0.5])
+    groups = torch.tensor([[0, 0], [1, 0], [1, 0], [0.5, 0], [1, 1]])
     assert added_reward(rewards, groups).tolist() == [1, 0.5, 0, 0.25]
 
 

@@ -45,21 +45,21 @@ def test_a_number_is_the_answer_as_it_is_written(tmp_path):
     assert [p.answer for p in read_problems(written(tmp_path, *lines), "{problem}")] == texts
 
 
-@pytest.mark.parametrize(
-    "line, said",
-    [
-        ("[" * 100_000 + "\n", "not JSON"),
-        ([SUM], "not an object"),
-        ({"answer": "5"}, "'problem' is None"),
-        ({**SUM, "answer": True}, "'answer' is True"),
-        ({**SUM, "answer": " "}, "'answer' is ' '"),
-        ({**SUM, "answer": "1/0"}, "the reference answer '1/0' "),
-        ({**SUM, "problem": {"text": "?" * 500}}, "'problem' is {'text'"),
-        ({**SUM, "solution": ["2 + 3", "5"]}, "'solution' is ['2 + 3'"),
-        ({**PUZZLE, "names": ["Zoey", "Al", "Mia"]}, "each of 'names'"),
-        ({**PUZZLE, "answer": "Zoey is a knight, Al is a spy"}, "each of 'names'"),
-    ],
+USELESS = (
+    ("[" * 100_000 + "\n", "not JSON"),
+    ([SUM], "not an object"),
+    ({"answer": "5"}, "'problem' is None"),
+    ({**SUM, "answer": True}, "'answer' is True"),
+    ({**SUM, "answer": " "}, "'answer' is ' '"),
+    ({**SUM, "answer": "1/0"}, "the reference answer '1/0' "),
+    ({**SUM, "problem": {"text": "?" * 500}}, "'problem' is {'text'"),
+    ({**SUM, "solution": ["2 + 3", "5"]}, "'solution' is ['2 + 3'"),
+    ({**PUZZLE, "names": ["Zoey", "Al", "Mia"]}, "each of 'names'"),
+    ({**PUZZLE, "answer": "Zoey is a knight, Al is a spy"}, "each of 'names'"),
 )
+
+
+@pytest.mark.parametrize("line, said", USELESS)
 def test_all_lines_that_cannot_be_used_are_named(tmp_path, line, said):
     path = written(tmp_path, SUM, line, SUM, line)
     with pytest.raises(ConfigError) as error:
@@ -118,16 +118,16 @@ def test_rl_alone_needs_no_solutions(config):
     assert len(load_task(replace(config, demos=20, method="grpo")).train) == 30
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"base": ""}, "no documents to pretrain a toy on: set base"),
-        ({"prompt": "?"}, "prompt = '\\?' must contain {problem}"),
-        ({"test_files": ()}, "test_files is empty"),
-        ({"test_files": ("test.jsonl", "a/../test.jsonl")}, "share a name"),
-        ({"train_problems": 31}, "has 30 for train_problems besides those of val_problems = 10"),
-    ],
+REFUSED = (
+    ({"base": ""}, "no documents to pretrain a toy on: set base"),
+    ({"prompt": "?"}, "prompt = '\\?' must contain {problem}"),
+    ({"test_files": ()}, "test_files is empty"),
+    ({"test_files": ("test.jsonl", "a/../test.jsonl")}, "share a name"),
+    ({"train_problems": 31}, "has 30 for train_problems besides those of val_problems = 10"),
 )
+
+
+@pytest.mark.parametrize("changes, message", REFUSED)
 def test_settings_that_do_not_fit_the_files_are_named(config, changes, message):
     (Path(config.data) / "a").mkdir()
     with pytest.raises(ConfigError, match=message):
@@ -154,34 +154,34 @@ def test_a_puzzles_demonstration_ends_with_the_roles(tmp_path):
     assert first.reward(first.solution) == 1 == second.reward(second.solution)
 
 
-@pytest.mark.parametrize(
-    "response",
-    [
-        "#### " + PEOPLE,
-        "So it is.\n#### (1) zoey is a KNIGHT; and Al: knave",
-        "<think>#### Al is a knight</think>So\n#### **Zoey** is a knight and **Al** is a knave.",
-        r"So \boxed{\text{Zoey is a knight, Al is a knave}}.",
-        "Therefore, Zoey is a knight, and Al is a knave.",
-    ],
+RIGHT = (
+    "#### " + PEOPLE,
+    "So it is.\n#### (1) zoey is a KNIGHT; and Al: knave",
+    "<think>#### Al is a knight</think>So\n#### **Zoey** is a knight and **Al** is a knave.",
+    r"So \boxed{\text{Zoey is a knight, Al is a knave}}.",
+    "Therefore, Zoey is a knight, and Al is a knave.",
 )
+
+
+@pytest.mark.parametrize("response", RIGHT)
 def test_roles_that_are_right(response):
     assert gives_roles(response, PEOPLE)
 
 
-@pytest.mark.parametrize(
-    "response",
-    [
-        "#### Zoey is a knight",
-        "#### Zoey is a knave, Al is a knight",
-        "#### Zoey is a knight, Al is a knave, Mia is a knave",
-        "#### Zoey is a knight, Al is a knight, Al is a knave",
-        "#### Zoey is not a knave, Al is a knave",
-        "#### Zoey is a knight or Al is a knave",
-        "#### Zoey is a knight, Al is a knave. Or the other way round.",
-        "#### Zoey is a knight, Al is a knave\n#### ",
-        "<think>\n#### Zoey is a knight, Al is a knave",
-    ],
+WRONG = (
+    "#### Zoey is a knight",
+    "#### Zoey is a knave, Al is a knight",
+    "#### Zoey is a knight, Al is a knave, Mia is a knave",
+    "#### Zoey is a knight, Al is a knight, Al is a knave",
+    "#### Zoey is not a knave, Al is a knave",
+    "#### Zoey is a knight or Al is a knave",
+    "#### Zoey is a knight, Al is a knave. Or the other way round.",
+    "#### Zoey is a knight, Al is a knave\n#### ",
+    "<think>\n#### Zoey is a knight, Al is a knave",
 )
+
+
+@pytest.mark.parametrize("response", WRONG)
 def test_roles_that_are_not(response):
     assert not gives_roles(response, PEOPLE)
 
@@ -197,9 +197,6 @@ def test_no_response_is_too_long_or_too_odd():
 @pytest.mark.skipif(not FILES, reason="../shared/data is absent")
 def test_public_files_can_be_used_and_nearly_all_their_solutions_are_right():
     problems = {path.stem: read_problems(path, "{problem}") for path in FILES}
-    wrong = {
-        name: sum(bool(p.solution) and not p.reward(p.solution) for p in found)
-        for name, found in problems.items()
-    }
+    wrong = lambda found: sum(bool(p.solution) and not p.reward(p.solution) for p in found)
     assert sum(map(len, problems.values())) > 20_000
-    assert {name: count for name, count in wrong.items() if count > 5}.keys() <= {"olympiadbench"}
+    assert {name for name, found in problems.items() if wrong(found) > 5} <= {"olympiadbench"}

@@ -120,14 +120,7 @@ def test_nothing_else_passes():
     stated += ["A+ B- C+ or A- B- C+", "A+- B- C+", "not A+ B- C+", "A+ B- not C+", "A=B- C+", "A+ B- C+?"]
     stated += ["A is not a knight, B is a knave, C is a knight", "A is a, B lies, C true", "AB+ C+", "+", "A"]
     stated += ["", " ", ".", "and", "true", "A: B lies\nB: C unlike A\nC: A true", "A+ B- C+ A+ B- C+"]
-    stated += [
-        "А+ B- C+",
-        "A+ B− C+",
-        "A１ B0 C1",
-        "Ａ+ B- C+",
-        "A+ B- C+\0",
-        "A+ B- C+ \ud800",
-    ]  # look alike
+    stated += ["А+ B- C+", "A+ B− C+", "A１ B0 C1", "Ａ+ B- C+", "A+ B- C+\0", "A+ B- C+ \ud800"]
     for text in stated:
         assert not check(f"#### {text}", ANSWER), text
     for response in ("", "A+ B- C+", "### A+ B- C+", "#### A+ B- C+ ####"):

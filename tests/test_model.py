@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from bridge_min.base import init_params
 from bridge_min.config import generator
-from bridge_min.model import Cache, build, rotary_table, rotate, stretched
+from bridge_min.model import Cache, build, rotary_table, stretched
 
 FAMILIES = {
     "llama": SMALL,
@@ -74,14 +74,6 @@ def test_query_heads_share_a_key_as_if_it_were_repeated():
     many = {k: repeated(v) if "k_proj" in k or "v_proj" in k else v for k, v in theta.items()}
     expected = functional_call(build(replace(grouped, num_key_value_heads=4)), many, (tokens,))
     close(functional_call(build(grouped), theta, (tokens,)), expected)
-
-
-def test_rotary_positions_are_relative():
-    q, k = torch.randn(2, 1, 1, 1, SMALL.hd, generator=generator(0, 0, "qk"))
-    turned = lambda x, at: rotate(x, rotary_table(torch.tensor([[at]]), SMALL))
-    product = lambda i, j: float((turned(q, i) * turned(k, j)).sum())
-    assert product(7, 3) == pytest.approx(product(14, 10), abs=1e-5)
-    assert product(7, 3) != pytest.approx(product(8, 3), abs=1e-3)
 
 
 def test_llama_3_slows_long_waves_keeps_short_ones_and_mixes_between():

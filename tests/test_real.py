@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_pretrained import same
+from runs import at_step, cut_power, state
+from safetensors.torch import load_file
+from test_eval import cli
+from test_model import random_params
+from test_pretrained import SHAPES, difference, same
 from test_tokenizer import by_hand
-from torch.func import functional_call
 
 import train
-from bridge_min.base import init_params
-from bridge_min.config import ModelConfig, generator, load_config
+from bridge_min.config import Config, ModelConfig, load_config
 from bridge_min.model import build
+from bridge_min.real import export
 from bridge_min.real.pretrained import load_pretrained, save_pretrained
 from bridge_min.real.tokenizer import load_tokenizer
 from bridge_min.rollout import sample
@@ -30,13 +33,14 @@ prompt, end, threads = "Q {{problem}}\\n", ("<|end|>",), 1
 train_problems, val_problems, test_problems, demos = 30, 4, 5, 12
 prompts, group, max_new, demos_per_step, micro_batch, samples = 3, 3, 8, 2, 4, 2
 steps, eval_every, log_every, sample_rows, lr, lr_lora, warmup = 2, 2, 1, 4, 1e-2, 1e-2, 0
+lora_rank, lora_scale, lora_targets = 3, 1.5, ("q_proj", "down_proj")
 """
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
-    save_pretrained(folder / "base", init_params(SHAPE, generator(0, 0, "init")), SHAPE, None)
+    save_pretrained(folder / "base", random_params(SHAPE), SHAPE, None)
     (folder / "base" / "tokenizer.json").write_text(json.dumps(by_hand()))
     sums = [(a, b) for a in range(8) for b in range(9)]
     lines = [{"problem": f"{a}+{b}", "answer": str(a + b), "solution": f"#### {a + b}"} for a, b in sums]
@@ -45,11 +49,6 @@ def folder(tmp_path_factory):
     (folder / "config.py").write_text(CONFIG.format(folder))
     train.cli([str(folder / "config.py"), f"--out={folder / 'run'}"])
     return folder
-
-
-def logits(folder):
-    shape, theta = load_pretrained(folder)
-    return functional_call(build(shape), theta, (torch.arange(40).view(2, 20),))
 
 
 def test_everything_moves_and_the_table_is_there(folder):
@@ -64,30 +63,52 @@ def test_the_model_has_the_tokenizer_of_its_base(folder):
 
 
 def test_a_run_in_pieces_is_the_same_to_the_bit(folder, monkeypatch):
-    def cut(*_):
-        raise KeyboardInterrupt
-
     arguments = [str(folder / "config.py"), f"--out={folder / 'cut'}", "--eval_every=1", "--table=none"]
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(train, "finish", cut)
+    at_step(monkeypatch, 1, cut_power)
+    with pytest.raises(SystemExit, match="power cut"):
         train.cli(arguments)
+    monkeypatch.undo()
     train.cli([*arguments, "--resume"])
     assert same(*(load_pretrained(folder / name / "model")[1] for name in ("run", "cut")))
 
 
-@pytest.mark.parametrize(
-    "option, message",
-    [
-        ("--base=nowhere", "nowhere"),
-        ("--end=<|nothing|>", "a response ends with one token"),
-        ("--lora_targets=q_prj", "names no matrix"),
-        ("--max_new=500", "max_position_embeddings"),
-    ],
-)
-def test_bad_settings_are_said_before_anything_is_written(folder, option, message, tmp_path):
-    with pytest.raises(SystemExit, match=message):
+REFUSED = {
+    "--base=nowhere": "nowhere",
+    "--end=<|nothing|>": "a response ends with one token",
+    "--lora_targets=q_prj": "names no matrix",
+    "--max_new=500": "max_position_embeddings",
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_bad_settings_are_said_before_anything_is_written(folder, option, tmp_path):
+    with pytest.raises(SystemExit, match=REFUSED[option]):
         train.cli([str(folder / "config.py"), f"--out={tmp_path / 'run'}", option])
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_an_adapter_is_w_under_pefts_names_and_its_settings(folder):
+    tensors = load_file(folder / "run" / "adapter" / "adapter_model.safetensors")
+    w = state(folder / "run")["w"]
+    assert same(tensors, {f"base_model.model.{name}": value for name, value in w.items()})
+    settings = json.loads((folder / "run" / "adapter" / "adapter_config.json").read_text())
+    assert (settings["r"], settings["lora_alpha"]) == (3, 4.5)
+    assert settings["target_modules"][0] == "model.layers.0.mlp.down_proj"
+
+
+def test_gpt2_gets_the_merged_model_only(tmp_path):
+    shape, theta = SHAPES["gpt2"], random_params(SHAPES["gpt2"])
+    save_pretrained(tmp_path / "base", theta, shape, None)
+    config = Config(base=str(tmp_path / "base"), out=str(tmp_path / "run"))
+    export(config, shape, theta, theta, {"model.layers.0.mlp.down_proj.lora_A.weight": torch.zeros(1, 48)})
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model"]
+
+
+def test_a_checkpoint_is_evaluated_by_a_config_whichever_base_that_names(folder, capsys):
+    cli([str(folder / "base"), f"--config={folder / 'config.py'}", "--base=nowhere", "--splits=b"])
+    assert "\nb  " in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="say by --config= which task"):
+        cli([str(folder / "base")])
 
 
 CONFIGS = [path for path in (ROOT / "tiny_configs").glob("*.py") if "\nbase = " in path.read_text()]
@@ -104,13 +125,9 @@ def test_the_export_answers_in_transformers_as_it_does_here(folder):
     """Greedy, from the same prompt, to the same end."""
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder / "run" / "model").eval()
-    with torch.no_grad():
-        found = theirs(torch.arange(40).view(2, 20)).logits
-    assert float((found - logits(folder / "run" / "model")).abs().max()) < 1e-4
-    tokenizer, (shape, theta) = (
-        load_tokenizer(folder / "base", ("<|end|>",)),
-        load_pretrained(folder / "run" / "model"),
-    )
+    shape, theta = load_pretrained(folder / "run" / "model")
+    assert difference(shape, theta, theirs) < 1e-4
+    tokenizer = load_tokenizer(folder / "base", ("<|end|>",))
     prompt = tokenizer.encode("Q 3+4\n")
     ours = sample(build(shape), theta, [prompt], torch.zeros(1, 12), tokenizer.ends, 0.0)
     answer = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=261)
@@ -122,10 +139,8 @@ def test_student_and_adapter_are_the_policy_in_peft(folder):
     peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
     student = transformers.AutoModelForCausalLM.from_pretrained(folder / "run" / "student")
     adapted = peft.PeftModel.from_pretrained(student, folder / "run" / "adapter").eval()
-    with torch.no_grad():
-        found = adapted(torch.arange(40).view(2, 20)).logits
-    assert float((found - logits(folder / "run" / "model")).abs().max()) < 1e-4
-    assert float((found - logits(folder / "run" / "student")).abs().max()) > 1e-4
+    assert difference(*load_pretrained(folder / "run" / "model"), adapted) < 1e-4
+    assert difference(*load_pretrained(folder / "run" / "student"), adapted) > 0.01  # w counts
 
 
 @pytest.mark.slow

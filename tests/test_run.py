@@ -9,7 +9,7 @@ import torch
 from conftest import World
 
 from bridge_min.checkpoint import CheckpointError
-from bridge_min.config import Config, ConfigError, load_config
+from bridge_min.config import Config, ConfigError, ModelConfig, load_config
 from bridge_min.run import RunLog, open_folder
 
 NEW, RESUME, OVERWRITE, BOTH = (False, False), (True, False), (False, True), (True, True)
@@ -19,7 +19,8 @@ KEPT = ["lock", "mine.txt", "my folder", "run.json"]
 @pytest.fixture
 def config(tmp_path):
     odd = "\U0001f0a1" + "0" * 64 + "\"'\\\n\t{problem}\0"
-    return Config(out=str(tmp_path / "out"), eval_every=3, lam=0.4, lora_targets=("o_proj",), prompt=odd)
+    tuples = {"lora_targets": ("o_proj",), "model": ModelConfig(rope_scaling=(8.0, 1.0, 4.0, 64.0))}
+    return Config(out=str(tmp_path / "out"), eval_every=3, lam=0.4, prompt=odd, **tuples)
 
 
 @pytest.fixture
@@ -125,9 +126,8 @@ def test_a_step_logs_sums_ratios_per_computed_token_and_speed(config, out, capsy
     stats = {"reward": 0.25, "ratio": 0.3, "weight": 0.6, "ratio_hat": 0.0, "weight_hat": 0.0}
     for done in (1, 2):
         log.step(done, {k: torch.tensor(v) for k, v in stats.items()}, {}, seconds, World().demos, None)
-    metrics, timing = (
-        json.loads((out / f"{name}.jsonl").read_text().splitlines()[1]) for name in ("metrics", "timing")
-    )
+    files = (out / "metrics.jsonl", out / "timing.jsonl")
+    metrics, timing = (json.loads(path.read_text().splitlines()[1]) for path in files)
     assert metrics == pytest.approx({"step": 2, "reward": 0.25, "ratio": 0.5})
     assert timing == {"step": 2, "tokens": 9, **seconds}
     printed = capsys.readouterr().out

@@ -12,7 +12,7 @@ from signal import SIGKILL, SIGTERM
 import pytest
 import torch
 from conftest import SMALL, World, gap, size
-from runs import arguments, at_step, cut_power, metrics, prepared, ran, run, scores, state
+from runs import arguments, at_step, cut_power, metrics, ran, run, scores, state
 
 from bridge_min.bridge import METHODS, gradients, j_rl, j_sft
 from bridge_min.lora import merge
@@ -20,11 +20,6 @@ from bridge_min.model import build
 from bridge_min.scale import recompute, scaled_runtime
 
 UNTIED = replace(SMALL, tie_word_embeddings=False)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return prepared(tmp_path_factory)
 
 
 # --- Recomputation ------------------------------------------------------------------------------------------

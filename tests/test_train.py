@@ -10,7 +10,7 @@ import signal
 import pytest
 import torch
 from conftest import gap, size
-from runs import at_step, cut_power, metrics, outcome, prepared, ran, run, scores, state
+from runs import at_step, cut_power, metrics, outcome, ran, run, scores, state
 
 import train
 from bridge_min import tasks
@@ -22,12 +22,6 @@ from bridge_min.lora import merge
 
 PLAYERS = {"theta", "theta_hat", "w"}
 TABLE = "--table=trained"
-GRPO = ("--method=grpo", "--select=none")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return prepared(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +100,9 @@ def test_an_error_in_the_config_destroys_nothing(copy, folder, unbroken):
 FULL = (20000, "checkpoint-000004"), (300, "metrics.jsonl could not"), (1200, "error: [Errno 27]")
 
 
-@pytest.mark.parametrize(
-    "most, words", FULL, ids=["a checkpoint", "the log up to there", "a line of the log"]
-)
-def test_a_full_disk_stops_the_run_with_a_message_and_keeps_what_was_saved(
-    copy, folder, unbroken, most, words
-):
-    """No file of more than `most` bytes."""
+@pytest.mark.parametrize("most, words", FULL, ids=["a checkpoint", "the whole log", "a line of the log"])
+def test_a_full_disk_stops_the_run_and_keeps_what_was_saved(copy, folder, unbroken, most, words):
+    """With a message; no file may have more than `most` bytes."""
     shutil.rmtree(copy / "checkpoint-000004")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
@@ -194,13 +184,14 @@ def test_each_player_moves_by_adam_at_its_own_step_size_and_the_schedules_share(
 
 def test_the_kl_is_measured_from_the_base_and_the_rollouts_come_from_the_policy(folder):
     """Computed anew for the second step of grpo, from the checkpoint after the first."""
-    out = ran(folder, "kl", *GRPO, "--steps=2", "--eval_every=1")
+    out = ran(folder, "kl", "--method=grpo", "--select=none", "--steps=2", "--eval_every=1")
     job = train.open_job(load_config(out / "run.json"))
     rollouts, stats = tasks.roll_out(job, 1, state(out, 1)["theta"])
     d = tasks.score_rows(job, train.load_base(job), rollouts) - rollouts.logp
     kl, second = float((rollouts.weights * (d.exp() - d - 1)).sum()), metrics(out, "kl")[1]
     assert second["kl"] == pytest.approx(kl, rel=1e-3) and kl > 1e-5
-    assert second["length"] == float(stats["length"]) and second["ratio"] == pytest.approx(1, abs=1e-4)
+    assert second["ratio"] == pytest.approx(1, abs=1e-4)
+    assert all(second[key] == float(stats[key]) for key in ("length", "reward"))  # the true rewards
 
 
 def test_the_policy_that_acts_is_theta_with_w(folder, unbroken):
@@ -215,23 +206,16 @@ def test_validation_asks_problems_that_are_never_trained_on(folder, unbroken):
     shown = {line.split(":  ")[1].split("  ->")[0] for line in unbroken[0].splitlines() if "  ->  " in line}
     validated, trained = ({p.prompt.strip() for p in ps} for ps in (job.task.val, job.task.train))
     assert shown and shown <= validated and not validated & trained
+    last = metrics(folder / "unbroken", "val_theta")[-1]
     for name in ("theta", "theta_hat"):
         rewards, _ = answer_problems(job, merge(players[name], players["w"], 1.5), job.task.val, "val")
-        assert metrics(folder / "unbroken", "val_theta")[-1][f"val_{name}"] == float(rewards.mean())
+        assert last[f"val_{name}"] == float(rewards.mean())
+    assert last["val_theta"] != last["val_theta_hat"]  # or they could be exchanged here
 
 
 def test_the_exported_model_is_the_trained_policy(folder, unbroken):
     players, (config, exported) = state(folder / "unbroken"), load_model(folder / "unbroken" / "model")
     assert gap(exported, merge(players["theta"], players["w"], 1.5)) == 0 and config.seed == 3
-
-
-def test_the_update_sees_flipped_rewards_and_the_log_the_true_ones(folder):
-    """No response can end within one token, so none is right."""
-    common = (*GRPO, "--max_new=1", "--kl=0", "--steps=1")
-    outs = [ran(folder, f"flip{p}", *common, f"--reward_flip={p}") for p in (0, 0.4)]
-    true, flipped = (metrics(out, "reward")[0] for out in outs)
-    assert true["mixed"] == true["norm_theta"] == 0 < min(flipped["mixed"], flipped["norm_theta"])
-    assert true["reward"] == flipped["reward"] == 0
 
 
 def test_selection_leaves_tokens_out_and_theta_moves_otherwise(folder):
