@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from conftest import gap, size
 from runs import at_step, cut_power, metrics, outcome, ran, run, scores, state
 
 import train
-from bridge_min import tasks
+from bridge_min import bridge, tasks
 from bridge_min.base import load_model
 from bridge_min.checkpoint import save_folder, saved_runs
 from bridge_min.config import load_config
@@ -228,3 +229,11 @@ def test_selection_leaves_tokens_out_and_theta_moves_otherwise(folder):
 def test_what_a_method_does_without_is_never_drawn(folder, monkeypatch, method, unused):
     monkeypatch.setattr(tasks, unused, cut_power)
     ran(folder, f"without-{unused}", f"--method={method}", "--select=none", "--steps=1")
+
+
+def test_each_update_is_told_how_many_were_done_before(folder, monkeypatch):
+    told, sft = [], bridge.METHODS["sft"]
+    told_sft = lambda s, players: told.append(s.number) or sft.update(s, players)
+    monkeypatch.setitem(bridge.METHODS, "told", replace(sft, update=told_sft))
+    ran(folder, "told", "--method=told", "--select=none")
+    assert told == [0, 1, 2, 3]
