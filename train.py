@@ -29,9 +29,7 @@ from bridge_min.bridge import Method, Players, Step
 from bridge_min.checkpoint import CheckpointError, load_latest, save_run, write
 from bridge_min.config import Config, ConfigError, load_config, require
 from bridge_min.model import Params, build
-from bridge_min.optimizer import State
 from bridge_min.run import RunLog, catch_signals, open_folder
-from bridge_min.tasks import Job
 
 WORLDS = {"arith": "bridge_min.arith", "logic": "bridge_min.study.logic"}  # a new toy world: one line here
 MANY = "TORCHELASTIC_RUN_ID" in os.environ  # processes, which torchrun has started
@@ -83,8 +81,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
             log.write("metrics.jsonl", step=done, **evaluate.validate(job, players, done))
         if done % config.eval_every == 0 or done == config.steps or interrupted:
             log.sync()
-            save_run(out, done, state, runtime, saved)
-            saved = done
+            saved = save_run(out, done, state, runtime, saved)
         if interrupted:
             sys.exit(f"interrupted: saved after step {done} in {out}; go on with --resume")
 
@@ -94,7 +91,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     del lock
 
 
-def finish(job: Job, players: Players) -> None:
+def finish(job: tasks.Job, players: Players) -> None:
     """The model, whole; the table on the test suites; and results.json with the same."""
     config, runtime, w, results = job.config, job.runtime, players.get("w", {}), {}
     whole = [runtime.acting(players["theta"], w), runtime.full(players["theta"]), runtime.full(w)]
@@ -107,10 +104,9 @@ def finish(job: Job, players: Players) -> None:
     peak = torch.cuda.max_memory_allocated() / 2**30 if config.device == "cuda" else peak
     print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
     acting = lambda name: lambda: runtime.acting(players[name], w)  # not before its turn: it may be large
-    rows = {"base": lambda: load_base(job), "shadow (theta_hat, w)": acting("theta_hat")}
+    rows = {"base": lambda: load_base(job)}
+    rows |= {"shadow (theta_hat, w)": acting("theta_hat")} if "theta_hat" in players else {}
     rows[f"trained by {config.method}"] = acting("theta")
-    if "theta_hat" not in players:
-        del rows["shadow (theta_hat, w)"]
     for name in list(rows)[{"all": 0, "trained": -1, "none": len(rows)}[config.table] :]:
         print(f"\n{name}, per cent")
         results[name] = evaluate.score_suites(job, rows[name](), job.task.tests)
@@ -124,7 +120,7 @@ def finish(job: Job, players: Players) -> None:
 room = importlib.import_module
 
 
-def open_job(config: Config) -> Job:
+def open_job(config: Config) -> tasks.Job:
     """Problems, tokenizer, network and runtime. Raises ConfigError, before anything is computed."""
     torch.set_num_threads(config.threads)
     known, scaled = (*WORLDS, "jsonl"), config.dtype != "float32" or config.recompute or MANY
@@ -134,17 +130,17 @@ def open_job(config: Config) -> Job:
     world = None if config.task == "jsonl" else room(WORLDS[config.task])
     task = tasks.load_world(config, world) if world else room("bridge_min.real.jsonl").load_task(config)
     make_runtime = room("bridge_min.scale").scaled_runtime if scaled else bridge.plain_runtime
-    job = Job(config, make_runtime(build(shape), config), task, tokenizer, world)
+    job = tasks.Job(config, make_runtime(build(shape), config), task, tokenizer, world)
     tasks.check_fit(job)
     return job
 
 
-def load_base(job: Job) -> Params:
+def load_base(job: tasks.Job) -> Params:
     """The weights to begin from, in full."""
     return room("bridge_min.real").load_base(job.config) if job.config.base else base.toy_base(job)
 
 
-def open_method(config: Config) -> tuple[Method, Callable | None, State]:
+def open_method(config: Config) -> tuple[Method, Callable | None, optimizer.State]:
     """The rule that `method` names; what chooses its demonstrations, if not all count; what that remembers.
     Raises ConfigError."""
     name, methods = config.meta if config.method == "bridge" else config.method, bridge.METHODS

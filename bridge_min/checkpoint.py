@@ -124,19 +124,20 @@ def check_shapes(where: Path, found: Params, expected: Params) -> None:
 # --- A run's checkpoints ------------------------------------------------------------------------------------
 
 
-def save_run(out: Path, done: int, state: State, runtime: Runtime, before: int | None) -> None:
-    """The state after `done` updates, as checkpoint-<done>/. Randomness needs nothing: it follows from (seed,
-    step). Of the older ones only that after `before` updates is kept. Every tensor is whole in the files,
-    however many processes share it; the first one writes."""
+def save_run(out: Path, done: int, state: State, runtime: Runtime, before: int | None) -> int:
+    """The state after `done` updates, as checkpoint-<done>/; returns `done`. Randomness needs nothing: it
+    follows from (seed, step). Of the older ones only that after `before` updates is kept. Every tensor is
+    whole in the files, however many processes share it; the first one writes."""
     parts = ((name, params if name == SELECTION else runtime.full(params)) for name, params in state.items())
     if runtime.rank:
         for _ in parts:  # takes part in the gathering
             pass
-        return
+        return done
     save_folder(out / f"checkpoint-{done:06}", parts, {"done": done})
     for step, old in saved_runs(out).items():
         if step not in (done, before):
             shutil.rmtree(old)
+    return done
 
 
 def saved_runs(out: Path) -> dict[int, Path]:
