@@ -1,7 +1,7 @@
 """The teacher's weights w in PEFT's format.
 
 An adapter belongs to theta, not to the merged model: a run saves theta beside it, so that what PEFT loads is
-the merged model again. Read on in lora.py.
+the merged model again. Read on in tokenizer.py.
 """
 
 import json
