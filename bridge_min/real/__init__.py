@@ -23,6 +23,8 @@ def export(config: Config, shape: ModelConfig, policy: Params, theta: Params, w:
     """The merged model; also theta, and w as PEFT has it, but not of GPT-2."""
     out, base = Path(config.out), Path(config.base)
     save_pretrained(out / "model", policy, shape, base)
-    if w and shape.family != "gpt2":
+    if w and shape.family == "gpt2":
+        print("no adapter is saved: of GPT-2, PEFT knows q, k and v as one matrix")
+    elif w:
         save_pretrained(out / "student", theta, shape, base)
         save_adapter(out / "adapter", w, config.lora_scale, "../student")

@@ -47,8 +47,10 @@ def load_pretrained(
     shape, theta = read_config(folder), {}
     no_use = (*BUFFERS, "lm_head.weight") if shape.tie_word_embeddings else BUFFERS  # the embedding once more
     index = folder / INDEX
-    files = read_json(index).get("weight_map", {}).values() if index.exists() else ["model.safetensors"]
-    for path in [folder / name for name in sorted({Path(file).name for file in files})]:
+    with naming(index):
+        files = read_json(index)["weight_map"].values() if index.exists() else ["model.safetensors"]
+        paths = [folder / name for name in sorted({Path(file).name for file in files})]
+    for path in paths:
         print(f"reading {path}", file=sys.stderr)
         for name, tensor in read_tensors(path):
             if name.endswith(no_use):
