@@ -89,7 +89,7 @@ class Config:
     data: str = "data"  # jsonl: folder of the files
     train_file: str = ""  # jsonl: JSON lines; the validation problems are taken from it
     test_files: tuple[str, ...] = ()  # jsonl: JSON lines, one test suite each
-    prompt: str = "{problem}"  # jsonl: how a problem is put to the model, special tokens included
+    prompt: str = "{problem}"  # jsonl: how a problem is put to the model, with special tokens and examples
     end: tuple[str, ...] = ()  # tokens that end a response, the first a demonstration; none: the base's
     train_problems: Count = 4000  # problems
     val_problems: Count = 200  # problems

@@ -188,7 +188,7 @@ def responses(rows: Rows, tokenizer: Bytes) -> list[str]:
 
 def flipped(job: Job, rewards: Tensor, step: int, purpose: str, prompts: int) -> Tensor:
     """This process's rewards (N,) as training sees them: each is flipped, r -> 1 - r, with probability
-    reward_flip; of the `prompts` of all processes this one has its share."""
+    reward_flip. prompts: those of the whole batch, of which this process has its share."""
     config, runtime, group = job.config, job.runtime, job.config.group if purpose == "rollouts" else 1
     chance = torch.rand(prompts * group, generator=generator(config.seed, step, f"flip {purpose}"))
     mine = runtime.mine((chance < config.reward_flip).view(prompts, group)).flatten()

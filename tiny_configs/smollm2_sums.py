@@ -3,7 +3,7 @@
     python -m bridge_min.real.make_sums data
     python train.py tiny_configs/smollm2_sums.py
 
-Needs SmolLM2-135M-Instruct in models/smollm2. About half an hour on two cores.
+Needs SmolLM2-135M-Instruct in models/smollm2.
 """
 
 out = "out/smollm2_sums"
