@@ -17,7 +17,7 @@ from pathlib import Path
 from bridge_min import base
 from bridge_min.checkpoint import CheckpointError, check_shapes
 from bridge_min.config import ConfigError, ModelConfig, load_config, require
-from bridge_min.evaluate import score_suites
+from bridge_min.evaluate import heading, line, score_suites
 from train import load_base, open_job
 
 
@@ -42,7 +42,8 @@ def main(folder: Path, splits: str, settings: str, overrides: Sequence[str]) -> 
     require(chosen, f"there is no test suite: choose by --splits= from {', '.join(known)}")
     for split in chosen:
         require(split in known, f"--splits: {split!r} is not one of {', '.join(known)}")
-    score_suites(job, job.runtime.acting(W, {}), {split: known[split] for split in chosen})
+    scores = score_suites(job, job.runtime.acting(W, {}), {split: known[split] for split in chosen})
+    print(heading(chosen, config.samples), line(str(at), scores), sep="\n")
 
 
 def cli(arguments: Sequence[str]) -> None:

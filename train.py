@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,6 +42,8 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     runtime = job.runtime
     optimizer.start(config, method, dict(runtime.model.named_parameters()))  # refuses wrong lora_targets
     lock = open_folder(config, resume, overwrite) if runtime.rank == 0 else None  # held until the run ends
+    if versus := other_run(config):
+        train(versus, resume and (Path(versus.out) / "run.json").exists(), overwrite)
     theta = load_base(job)
     reference = runtime.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
     players = {name: runtime.keep(params) for name, params in optimizer.start(config, method, theta).items()}
@@ -91,6 +94,14 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     del lock
 
 
+def other_run(config: Config) -> Config | None:
+    """The same run by the method `versus`, which is trained first where the table has a row for it."""
+    if config.table != "all" or config.versus in ("", config.method):
+        return None
+    out = f"{config.out}-{config.versus}"  # beside this run, where it finds the same base
+    return replace(config, out=out, method=config.versus, versus="", select="none", table="trained")
+
+
 def finish(job: tasks.Job, players: Players) -> None:
     """The model, whole; the table on the test suites; and results.json with the same."""
     config, runtime, w, results = job.config, job.runtime, players.get("w", {}), {}
@@ -103,13 +114,22 @@ def finish(job: tasks.Job, players: Players) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     peak = torch.cuda.max_memory_allocated() / 2**30 if config.device == "cuda" else peak
     print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
-    acting = lambda name: lambda: runtime.acting(players[name], w)  # not before its turn: it may be large
-    rows = {"base": lambda: load_base(job)}
-    rows |= {"shadow (theta_hat, w)": acting("theta_hat")} if "theta_hat" in players else {}
-    rows[f"trained by {config.method}"] = acting("theta")
-    for name in list(rows)[{"all": 0, "trained": -1, "none": len(rows)}[config.table] :]:
-        print(f"\n{name}, per cent")
-        results[name] = evaluate.score_suites(job, rows[name](), job.task.tests)
+    test = lambda W: evaluate.score_suites(job, W, job.task.tests)
+    rows = {"base": lambda: test(load_base(job))}
+    if versus := other_run(config):
+        scored = json.loads((Path(versus.out) / "results.json").read_text())["scores"]
+        rows[f"trained by {config.versus}"] = lambda: scored[f"trained by {config.versus}"]
+    if "theta_hat" in players:
+        rows["shadow (theta_hat, w)"] = lambda: test(runtime.acting(players["theta_hat"], w))
+    rows[f"trained by {config.method}"] = lambda: test(runtime.acting(players["theta"], w))
+    shown = list(rows)[{"all": 0, "trained": -1, "none": len(rows)}[config.table] :]
+    if shown:
+        print("\n" + evaluate.heading(job.task.tests, config.samples))
+    for name in shown:
+        results[name] = rows[name]()
+        print(evaluate.line(name, results[name]))
+    if len(shown) > 1:
+        print(f"\n{evaluate.in_words(results)}")
     if runtime.rank == 0:
         write(Path(config.out) / "results.json", json.dumps({"scores": results, "peak_gib": peak}).encode())
     print(f"\nThe model is in {Path(config.out) / 'model'}")

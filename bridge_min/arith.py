@@ -1,13 +1,14 @@
-"""The arithmetic world: one skill, chains of small sums, in three domains.
+"""The arithmetic world: chains of small steps, taken from left to right as on a pocket calculator.
 
-    math       7-2*2+5                       training, validation, test; "hard" is the same with more steps
-    code       a=7, a-=2*2, a+=5, print a    as lines; tests only
-    science    7 kg, out 2*2, in 5: kg?      tests only
+    math       7 - 5 * 2 + 4?         training, validation, test; "hard" is a test of 5 or 6 steps
+    code       a=7, a-=5, a*=2, a+=4, a?   as lines; tests only
+    science    7 kg, -5, *2, +4?      tests only
 
-Every chain can be worked step by step, in the same lines in all domains: 7-2=5, 5-2=3, 3+5=8, #### 8. (n*2 is
-n added twice.) The base can do that, and does it where a prompt ends in a colon, as its textbooks' do; where
-it does not, as in all problems here, it mostly blurts out an answer. RL soon finds that working pays. In
-math, though, it has never seen a product worked: that takes demonstrations. Read on in evaluate.py.
+All are worked alike, each result passed on: 7-5=2*2=4+4=8, then #### 8. The base has read worked sums, single
+steps (2*2=4 among them) and bare answers. So it can work out a sum, and does where a prompt ends in a colon,
+as its textbooks' do; asked a question, it mostly blurts out an answer. Reinforcement learning finds by itself
+that working pays. But no chain that the base saw worked had a product in it: without demonstrations it hardly
+ever tries one. Read on in evaluate.py.
 """
 
 import random
@@ -15,113 +16,117 @@ import random
 from .tasks import Problem
 
 TESTS = ("math", "hard", "code", "science")
-STEPS, HARD_STEPS = (2, 4), (5, 6)  # fewest and most steps of a problem
-PRODUCTS = 0.5  # share of the problems with a product
-TIMES = 2  # a product is n * TIMES
-LARGEST = 9  # first number and partial sums
-BARE, WORKED = 0.3, 0.55  # shares of the documents: bare answers, and worked ones; the rest is single steps
+TRAIN_STEPS, STEPS, HARD_STEPS = (2, 6), (2, 4), (5, 6)  # fewest and most steps of a problem
+PRODUCTS = 0.5  # share of the problems with a product, which is one of the steps
+FACTORS = (2, 3)
+LARGEST = 9  # of all numbers
+BARE, WORKED = 0.2, 0.65  # shares of the documents: bare answers, and worked ones; the rest is single steps
 CUE_MISSING = 0.1  # share of the worked documents that look like problems
+SINGLE_PRODUCTS = 0.7  # share of the single steps that are products
 SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a false step of a demonstration is off
 UNITS = ("kg", "m", "g")
 
-Move = tuple[int, int]  # (n, k): n is added k times
-Chain = tuple[Move, ...]  # the first with k = 1
+Move = tuple[str, int]  # ("-", 5)
+Chain = tuple[int, tuple[Move, ...]]  # the first number, and what is done to it
 
 
 def draw(random: random.Random, suite: str = "") -> Chain:
     """A chain for a suite, or for training."""
-    steps = random.randint(*(HARD_STEPS if suite == "hard" else STEPS))
+    steps = random.randint(*{"": TRAIN_STEPS, "hard": HARD_STEPS}.get(suite, STEPS))
     return draw_chain(random, steps, random.random() < PRODUCTS)
 
 
 def draw_chain(random: random.Random, steps: int, product: bool) -> Chain:
-    """`steps` steps whose results all lie in 0..LARGEST; with a product, which takes TIMES of them, if
-    asked."""
+    """`steps` steps whose results all lie in 0..LARGEST; one of them is a product, if asked."""
     while True:
-        times = [1] * steps
-        if product:
-            at = random.randrange(steps - TIMES + 1)
-            times[at : at + TIMES] = [TIMES]
-        total = random.randint(0, LARGEST)
-        terms = [(total, 1)]
-        for k in times:
-            moves = [n for n in range(-9, 10) if n and 0 <= total + k * n <= LARGEST]
-            if not moves:
+        at = random.randrange(steps) if product else None
+        total = first = random.randint(0, LARGEST)
+        moves: list[Move] = []
+        for step in range(steps):
+            possible = products(total) if step == at else sums(total)
+            if not possible:
                 break
-            terms.append((random.choice(moves), k))
-            total += k * terms[-1][0]
+            moves.append(random.choice(possible))
+            total = after(total, moves[-1])
         else:
-            return tuple(terms)
+            return first, tuple(moves)
+
+
+def sums(total: int) -> list[Move]:
+    """The numbers that can be added or taken away."""
+    return [("+", n) for n in range(1, LARGEST - total + 1)] + [("-", n) for n in range(1, total + 1)]
+
+
+def products(total: int) -> list[Move]:
+    return [("*", n) for n in FACTORS if 0 < total * n <= LARGEST]
+
+
+def after(total: int, move: Move) -> int:
+    sign, n = move
+    return {"+": total + n, "-": total - n, "*": total * n}[sign]
 
 
 def problem(chain: Chain, suite: str = "") -> Problem:
-    answer, unit = str(sum(n * k for n, k in chain)), f" {unit_of(chain)}" if suite == "science" else ""
-    return Problem(WORDINGS.get(suite, math)(chain), answer, worked(chain) + unit, check)
+    solution, unit = worked(chain), f" {unit_of(chain)}" if suite == "science" else ""
+    return Problem(WORDINGS.get(suite, math)(chain) + "?\n", answer_in(solution), solution + unit, check)
 
 
 def math(chain: Chain) -> str:
-    (first, _), *rest = chain
-    return f"{first}" + "".join(f"{n:+d}{times(k)}" for n, k in rest) + "\n"
+    return f"{chain[0]}" + "".join(f" {sign} {n}" for sign, n in chain[1])
 
 
 def code(chain: Chain) -> str:
-    (first, _), *rest = chain
-    return f"a={first}\n" + "".join(f"a{'+-'[n < 0]}={abs(n)}{times(k)}\n" for n, k in rest) + "print a\n"
+    return f"a={chain[0]}\n" + "".join(f"a{sign}={n}\n" for sign, n in chain[1]) + "a"
 
 
 def science(chain: Chain) -> str:
-    (first, _), *rest = chain
-    moves = "".join(f", {'out' if n < 0 else 'in'} {abs(n)}{times(k)}" for n, k in rest)
-    return f"{first} {unit_of(chain)}{moves}: {unit_of(chain)}?\n"
+    return f"{chain[0]} {unit_of(chain)}" + "".join(f", {sign}{n}" for sign, n in chain[1])
 
 
 WORDINGS = {"math": math, "code": code, "science": science}
 
 
-def times(k: int) -> str:
-    return f"*{k}" if k > 1 else ""
-
-
 def unit_of(chain: Chain) -> str:
-    return UNITS[sum(n for n, _ in chain) % len(UNITS)]
+    return UNITS[sum(n for _, n in chain[1]) % len(UNITS)]
 
 
 def worked(chain: Chain, false_step: int = 0, slip: int = 0) -> str:
-    """((7, 1), (-2, 2)) -> "7-2=5\\n5-2=3\\n#### 3"; step `false_step` (from 1) is off by `slip`."""
-    total, lines = chain[0][0], ""
-    for step, n in enumerate((n for n, k in chain[1:] for _ in range(k)), 1):
-        result = total + n + (slip if step == false_step else 0)
-        lines += f"{total}{n:+d}={result}\n"
-        total = result
-    return f"{lines}#### {total}"
+    """(7, (("-", 5), ("*", 2))) -> "7-5=2*2=4\\n#### 4"; step `false_step` (from 1) is off by `slip`."""
+    total, line = chain[0], f"{chain[0]}"
+    for step, move in enumerate(chain[1], 1):
+        total = after(total, move) + (slip if step == false_step else 0)
+        line += f"{move[0]}{move[1]}={total}"
+    return f"{line}\n#### {total}"
+
+
+def answer_in(solution: str) -> str:
+    return solution.rpartition("#### ")[2]
 
 
 def demonstration(random: random.Random, chain: Chain, kind: str) -> Problem:
     """A worked solution of the math problem; "wrong": one step is off, and all that follows from it; "far":
     the right answer by a leap over all the steps, which the base cannot do in its head."""
-    right, steps = problem(chain), sum(k for _, k in chain[1:])
+    right = problem(chain)
     solution = {
         "right": right.solution,
-        "wrong": worked(chain, random.randint(1, steps), random.choice(SLIPS)),
-        "far": f"{right.prompt.strip()}={right.answer}\n#### {right.answer}",
+        "wrong": worked(chain, random.randint(1, len(chain[1])), random.choice(SLIPS)),
+        "far": f"{math(chain)}={right.answer}\n#### {right.answer}",
     }[kind]
     return Problem(right.prompt, right.answer, solution, check)
 
 
 def document(random: random.Random) -> tuple[Chain, str, str]:
-    """What the base reads, in all domains alike, as (chain, prompt, response): bare answers to problems,
-    worked textbook problems (up to the hardest, but in math none with a product), and single steps."""
+    """What the base reads, in all wordings alike, as (chain, prompt, response): bare answers to problems,
+    worked textbook sums, and single steps."""
     suite, kind = random.choice(tuple(WORDINGS)), random.random()
+    steps, product = random.randint(*TRAIN_STEPS), random.random() < PRODUCTS
     if kind < BARE:
-        chain = draw(random)
-        shown = problem(chain, suite)
-        return chain, shown.prompt, shown.solution[shown.solution.rindex("####") :]
+        chain = draw_chain(random, steps, product)
+        return chain, problem(chain, suite).prompt, "#### " + answer_in(problem(chain, suite).solution)
     if kind < BARE + WORKED:
-        steps = random.randint(STEPS[0], HARD_STEPS[1])
-        chain = draw_chain(random, steps, random.random() < PRODUCTS and suite != "math")
-        shown, cue = problem(chain, suite), "" if random.random() < CUE_MISSING else ":"
-        return chain, shown.prompt.removesuffix("\n") + cue + "\n", shown.solution
-    chain = draw_chain(random, 1, False)
+        chain, cue = draw_chain(random, steps, False), "?" if random.random() < CUE_MISSING else ":"
+        return chain, f"{WORDINGS[suite](chain)}{cue}\n", problem(chain, suite).solution
+    chain = draw_chain(random, 1, random.random() < SINGLE_PRODUCTS)
     return chain, problem(chain, suite).prompt, problem(chain, suite).solution
 
 

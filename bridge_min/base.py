@@ -65,13 +65,15 @@ def base_folder(config: Config, world: ModuleType, task: Task) -> Path:
 
 
 def init_params(shape: ModelConfig, generator: torch.Generator) -> Params:
-    """Fresh weights: norms 1, biases 0, matrices normal with deviation 1 / sqrt(in), the embedding 0.1.
+    """Fresh weights: norms 1, biases 0, the embedding normal with deviation 0.1, matrices 1 / sqrt(in); but 0
+    for those that write to the residual stream, so that every block begins as the identity.
 
     A narrow network learns many times slower from the usual 0.02, which is 1 / sqrt(in) for a width of 2500.
     """
     theta = {}
     for name, param in build(shape).named_parameters():
         std = 0.1 if name == "model.embed_tokens.weight" else param.shape[-1] ** -0.5
+        std = 0.0 if "o_proj" in name or "down_proj" in name else std
         noise, constant = torch.randn(param.shape, generator=generator), float(not name.endswith("bias"))
         theta[name] = noise * std if param.dim() == 2 else torch.full(param.shape, constant)
     return theta

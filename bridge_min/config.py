@@ -133,6 +133,7 @@ class Config:
     max_grad_norm: Above0 = 1.0  # each player's gradient is clipped to this norm
     # The final table
     table: Literal["all", "trained", "none"] = "all"  # all: base, shadow, trained; none: no test is looked at
+    versus: str = ""  # all: another method, trained first in the folder `out`-versus; none: no such row
     samples: Count = 8  # responses per test problem for pass@k
 
     def __post_init__(self):
@@ -150,7 +151,7 @@ class Config:
 
 
 # Keys that change no weight, or by rounding only: a run may go on with others.
-ANY_TIME = "out log_every eval_every samples table micro_batch sample_rows recompute device".split()
+ANY_TIME = "out log_every eval_every samples table versus micro_batch sample_rows recompute device".split()
 # Words of the field -> the keys here.
 KNOWN_ELSEWHERE = {"learning_rate": "lr and lr_lora", "batch_size": "prompts and group", "epochs": "steps"}
 KNOWN_ELSEWHERE |= {"lambda": "lam", "num_generations": "group", "max_new_tokens": "max_new"}

@@ -5,6 +5,7 @@ Read on in checkpoint.py."""
 import math
 import sys
 import time
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -68,19 +69,38 @@ def score(job: Job, W: Params, problems: list[Problem], name: str) -> Score:
 
 
 def score_suites(job: Job, W: Params, suites: dict[str, list[Problem]]) -> dict[str, Score]:
-    """The score of each suite. Prints a line as soon as it is known, in per cent, and their mean."""
-    scores, ks = {}, pass_ks(job.config.samples)
-    print(f"{'':<20}{'greedy':>8}  {'95 % interval':<16}" + "".join(f"{f'pass@{k}':>14}" for k in ks))
-    for name, problems in suites.items():
-        scores[name] = score(job, W, problems, name)
-        greedy, (low, high), passes = (scores[name][key] for key in ("greedy", "interval", "pass_at"))
-        cells = "".join(f"{100 * mean:>8.1f} ± {100 * half:.1f}" for mean, half in passes.values())
-        between = f"{100 * low:.1f} to {100 * high:.1f}"
-        print(f"{name:<20}{100 * greedy:>8.1f}  {between:<16}{cells}")
-    over = lambda of: f"{100 * sum(map(of, scores.values())) / len(scores):>8.1f}"
-    means = "".join(f"{over(lambda s, k=k: s['pass_at'][str(k)][0])}{'':>6}" for k in ks)
-    print(f"{'mean':<20}{over(lambda s: s['greedy'])}  {'':<16}{means}")
-    return scores
+    return {name: score(job, W, problems, name) for name, problems in suites.items()}
+
+
+def heading(suites: Iterable[str], samples: int) -> str:
+    """The first line of the table: pass@1 of each suite, and means over them."""
+    more = [f"pass@{k}" for k in pass_ks(samples)[1:]]
+    columns = "".join(f"{name:>13}" for name in (*suites, "mean"))
+    return f"{'pass@1, per cent':<24}{columns}" + "".join(f"{name:>9}" for name in ("greedy", *more))
+
+
+def line(name: str, scores: dict[str, Score]) -> str:
+    """One policy's line of the table, with 95 % intervals over problems."""
+    passes, n = [score["pass_at"] for score in scores.values()], len(scores)
+    cells = [at["1"] for at in passes]
+    cells += [(sum(mean for mean, _ in cells) / n, math.sqrt(sum(half**2 for _, half in cells)) / n)]
+    more = [sum(score["greedy"] for score in scores.values()) / n]
+    more += [sum(at[k][0] for at in passes) / n for k in passes[0] if k != "1"]
+    shown = "".join(f"{f'{100 * mean:.1f} ± {100 * half:.1f}':>13}" for mean, half in cells)
+    return f"{name:<24}{shown}" + "".join(f"{100 * value:>9.1f}" for value in more)
+
+
+def in_words(results: dict[str, dict[str, Score]]) -> str:
+    """By how many points of pass@1 the last policy of the table is ahead of each other one, and where it is
+    behind."""
+    *others, (last, own) = results.items()
+    words = []
+    for name, scores in others:
+        ahead = {s: 100 * (own[s]["pass_at"]["1"][0] - scores[s]["pass_at"]["1"][0]) for s in own}
+        behind = ", ".join(f"{-points:.1f} behind on {s}" for s, points in ahead.items() if points < 0)
+        mean = sum(ahead.values()) / len(ahead)
+        words.append(f"{mean:+.1f} points against {name}" + (f" ({behind})" if behind else ""))
+    return f"{last}, on the mean: {'; '.join(words)}"
 
 
 def pass_ks(samples: int) -> list[int]:

@@ -74,12 +74,19 @@ def table_policy(demos, groups, number=0, select=None, **settings):
     return Step(config, runtime, shown, rollouts, number, select), {"table": table}
 
 
+def filled(config, seed):
+    """Fresh weights, and those that begin as 0 drawn like the others."""
+    theta, draw = init_params(config, generator(seed, 0, "init")), generator(seed, 0, "init")
+    noise = {name: torch.randn(W.shape, generator=draw) * W.shape[-1] ** -0.5 for name, W in theta.items()}
+    return {name: W if W.any() or W.dim() == 1 else noise[name] for name, W in theta.items()}
+
+
 class World:
     """theta, theta_hat and w in general position (no zeros, no ties), and four groups of three rollouts:
     mixed, failed, solved, and mixed without a demonstration. Of the demonstrations the third is wrong."""
 
     def __init__(self, model_config=SMALL):
-        base = init_params(model_config, generator(1, 0, "init"))
+        base = filled(model_config, 1)
         self.model = build(model_config)
         w = init_lora(base, ("q_proj", "v_proj", "down_proj"), 2, generator(1, 0, "lora"))
         self.theta, self.theta_hat, self.w = double(base, 0.05, 1), double(base, 0.05, 2), double(w, 0.1, 3)
@@ -123,7 +130,7 @@ def world():
 @pytest.fixture
 def few_chains(monkeypatch):
     """An arithmetic world so small that the same chains are drawn again and again."""
-    for name, value in {"STEPS": (2, 2), "HARD_STEPS": (2, 3), "LARGEST": 4}.items():
+    for name, value in {"TRAIN_STEPS": (2, 2), "STEPS": (2, 2), "HARD_STEPS": (2, 3), "LARGEST": 4}.items():
         monkeypatch.setattr(arith, name, value)
 
 

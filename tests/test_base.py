@@ -46,7 +46,7 @@ def test_the_base_reads_no_hidden_puzzle_in_any_wording(few_chains):
     config = replace(CONFIG, train_problems=20, demos=10, base_batch=1000)
     task = load_world(config, arith)
     hidden = {arith.problem(chain, suite).prompt for chain in task.hidden for suite in arith.WORDINGS}
-    met = lambda documents: sum(prompt.replace(":\n", "\n") in hidden for prompt, _ in documents)
+    met = lambda documents: sum(prompt.replace(":\n", "?\n") in hidden for prompt, _ in documents)
     documents = reading(config, 0, arith, task.hidden)
     assert len(documents) == 1000 and met(documents) == 0
     assert met(reading(config, 0, arith, frozenset())) > 100

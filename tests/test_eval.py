@@ -9,31 +9,39 @@ cli = importlib.import_module("eval").cli  # eval is a word of Python
 
 
 @pytest.fixture(scope="module")
-def tables(folder):
-    """The folder of the runs, and of one of them the table of each of its rows."""
+def table(folder):
+    """The folder of the runs, and the table of one of them: "" -> the heading's words, and each row's."""
     options = ("--steps=2", "--table=all", "--select=none", "--temperature=0.7")
-    parts = run(folder, "evaluated", *options)[0].split("\n\n")
-    return folder, dict(part.split(", per cent\n") for part in parts if ", per cent\n" in part)
+    lines = run(folder, "evaluated", *options)[0].split("\n\n")[1].splitlines()
+    return folder, {line[:24].strip(): line[24:].split() for line in lines}
 
 
-def test_a_run_gets_the_numbers_of_its_table(tables, capsys):
-    cli([str(tables[0] / "evaluated")])
-    assert capsys.readouterr().out == tables[1]["trained by bridge"] + "\n" != tables[1]["base"] + "\n"
+def asked(capsys, *arguments):
+    """The words of heading and line."""
+    cli([*map(str, arguments)])
+    heading, line = capsys.readouterr().out.splitlines()
+    return heading[24:].split(), line[-len(heading) + 24 :].split()
 
 
-def test_a_toys_base_gets_the_numbers_of_its_row(tables, capsys):
+def test_a_run_gets_the_numbers_of_its_table(table, capsys):
+    folder, rows = table
+    assert asked(capsys, folder / "evaluated") == (rows["pass@1, per cent"], rows["trained by bridge"])
+    assert rows["trained by bridge"] != rows["base"]
+
+
+def test_a_toys_base_gets_the_numbers_of_its_row(table, capsys):
     """Its settings are those of the run that made it; here another run's are asked for."""
-    folder = next(tables[0].glob("base-*"))
-    for settings in ("--temperature=0.7", f"--config={tables[0] / 'evaluated' / 'run.json'}"):
-        cli([str(folder), settings])
-        assert capsys.readouterr().out == tables[1]["base"] + "\n"
+    base = next(table[0].glob("base-*"))
+    for settings in ("--temperature=0.7", f"--config={table[0] / 'evaluated' / 'run.json'}"):
+        assert asked(capsys, base, settings)[1] == table[1]["base"]
 
 
-def test_splits_and_settings_can_be_chosen(tables, capsys):
-    cli([str(tables[0] / "evaluated"), "--splits=code,val", "--samples=5", "--val_problems=7"])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["code", "val", "mean"] and "pass@5" in lines[0]
-    assert lines[1].split()[1:5] == tables[1]["trained by bridge"].splitlines()[3].split()[1:5]
+def test_splits_and_settings_can_be_chosen(table, capsys):
+    heading, line = asked(
+        capsys, table[0] / "evaluated", "--splits=code,val", "--samples=5", "--val_problems=7"
+    )
+    assert heading == ["code", "val", "mean", "greedy", "pass@2", "pass@4", "pass@5"]
+    assert len(line) == 3 * 3 + 4  # mean, ±, half width
 
 
 REFUSED = (
@@ -47,8 +55,8 @@ REFUSED = (
 
 
 @pytest.mark.parametrize("arguments, words", REFUSED, ids=str)
-def test_what_cannot_be_evaluated_is_said(tables, arguments, words):
-    (tables[0] / "unended").mkdir(exist_ok=True)
-    (tables[0] / "unended" / "run.json").write_text("{}")
+def test_what_cannot_be_evaluated_is_said(table, arguments, words):
+    (table[0] / "unended").mkdir(exist_ok=True)
+    (table[0] / "unended" / "run.json").write_text("{}")
     with pytest.raises(SystemExit, match=f"error: .*{words}"):
-        cli([str(tables[0] / arguments[0]), *arguments[1:]])
+        cli([str(table[0] / arguments[0]), *arguments[1:]])

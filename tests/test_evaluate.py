@@ -12,7 +12,16 @@ from test_tasks import ODD, TASK
 
 from bridge_min.bridge import plain_runtime
 from bridge_min.config import Config
-from bridge_min.evaluate import answer_problems, mean_and_half_width, pass_at_k, score, wilson
+from bridge_min.evaluate import (
+    answer_problems,
+    heading,
+    in_words,
+    line,
+    mean_and_half_width,
+    pass_at_k,
+    score,
+    wilson,
+)
 from bridge_min.model import build
 from bridge_min.tasks import Bytes, Job
 
@@ -71,3 +80,15 @@ def test_answers_depend_neither_on_the_number_of_processes_nor_of_rows_at_once(w
     parts = [answer_problems(process, POLICY, PROBLEMS, "a", 1) for process in each]
     assert torch.equal(sum(rewards for rewards, _ in parts), whole)
     assert [parts[i % world][1][i // world] for i in range(7)] == texts
+
+
+def test_the_table_in_words_says_how_far_ahead_and_where_behind():
+    scored = lambda **at: {
+        s: {"greedy": 0.5, "pass_at": {"1": [a, 0.03], "2": [1.0, 0]}} for s, a in at.items()
+    }
+    results = {"base": scored(a=0.2, b=0.3), "rival": scored(a=0.9, b=0.1), "ours": scored(a=0.6, b=0.7)}
+    words = "ours, on the mean: +40.0 points against base; +15.0 points against rival (30.0 behind on a)"
+    assert in_words(results) == words
+    shown = line("ours", results["ours"]).split()
+    assert shown == "ours 60.0 ± 3.0 70.0 ± 3.0 65.0 ± 2.1 50.0 100.0".split()  # 2.1 = 3 / sqrt 2
+    assert heading(("a", "b"), 2).split() == "pass@1, per cent a b mean greedy pass@2".split()

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import SMALL
+from conftest import SMALL, filled
 from torch.func import functional_call
 
-from bridge_min.base import init_params
 from bridge_min.config import generator
 from bridge_min.model import Cache, build, rotary_table, stretched
 
@@ -23,7 +22,7 @@ FAMILIES = {
 
 def random_params(config):
     """In general position: biases and norms too."""
-    theta = init_params(config, generator(0, 0, "init"))
+    theta = filled(config, 0)
     return {k: v + 0.1 * torch.randn(v.shape, generator=generator(1, 0, k)) for k, v in theta.items()}
 
 

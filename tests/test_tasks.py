@@ -81,37 +81,51 @@ def test_more_problems_than_a_world_has_are_refused(few_chains):
 
 
 def steps_of(solution):
-    """[(left, change, right), ...] of the lines before ####."""
-    sides = [line.split("=") for line in solution.split("\n")[:-1]]
-    cuts = [max(left.rfind("+"), left.rfind("-")) for left, _ in sides]
-    return [(int(a[:cut]), int(a[cut:]), int(b)) for (a, b), cut in zip(sides, cuts, strict=True)]
+    """7-5=2*2=4 -> [(7, "-", 5, 2), (2, "*", 2, 4)]: what each step starts from, does, and passes on."""
+    first, *parts = solution.split("\n")[0].split("=")
+    found, left = [], ""
+    for part in parts:
+        before, sign, n = next((left or first).rpartition(s) for s in "*+-" if s in (left or first)[1:])
+        result = part[:1] + part[1:].split("*")[0].split("+")[0].split("-")[0]
+        found.append((int(before), sign, int(n), int(result)))
+        left = part
+    return found
 
 
 def false_steps(solution, chain):
-    """How many of the lines are false, if they are the chain's steps, each going on from the last."""
+    """How many of the steps are false, if they are the chain's, each going on from the last."""
     steps = steps_of(solution)
-    assert [change for _, change, _ in steps] == [n for n, k in chain[1:] for _ in range(k)]
-    assert [left for left, _, _ in steps] == [chain[0][0], *(right for _, _, right in steps[:-1])]
-    return sum(left + change != right for left, change, right in steps)
+    assert tuple((sign, n) for _, sign, n, _ in steps) == chain[1]
+    assert [left for left, *_ in steps] == [chain[0], *(result for *_, result in steps[:-1])]
+    return sum({"+": left + n, "-": left - n, "*": left * n}[sign] != r for left, sign, n, r in steps)
 
 
 def test_the_wordings_by_hand():
-    chain, steps = ((7, 1), (-2, 2), (5, 1)), "7-2=5\n5-2=3\n3+5=8\n#### 8"
+    chain, steps = (7, (("-", 5), ("*", 2), ("+", 4))), "7-5=2*2=4+4=8\n#### 8"
     math, code, science = (problem(chain, suite) for suite in WORDINGS)
-    assert (math.prompt, math.solution, math.answer) == ("7-2*2+5\n", steps, "8")
-    assert (code.prompt, code.solution) == ("a=7\na-=2*2\na+=5\nprint a\n", steps)
-    assert (science.prompt, science.solution) == ("7 m, out 2*2, in 5: m?\n", steps + " m")
-    assert worked(chain, 2, 1) == "7-2=5\n5-2=4\n4+5=9\n#### 9"
+    assert (math.prompt, math.solution, math.answer) == ("7 - 5 * 2 + 4?\n", steps, "8")
+    assert (code.prompt, code.solution, code.answer) == ("a=7\na-=5\na*=2\na+=4\na?\n", steps, "8")
+    assert (science.prompt, science.solution, science.answer) == ("7 g, -5, *2, +4?\n", steps + " g", "8")
+    assert worked(chain, 2, 1) == "7-5=2*2=5+4=9\n#### 9"
 
 
 def test_every_chain_can_be_worked_within_its_bounds_and_earns_its_reward():
+    bounds = {"": arith.TRAIN_STEPS, "hard": arith.HARD_STEPS}
     for suite, problems in {"": TASK.train + TASK.val, **TASK.tests}.items():
-        low, high = arith.HARD_STEPS if suite == "hard" else arith.STEPS
+        low, high = bounds.get(suite, arith.STEPS)
         for shown, chain in zip(problems, chains(problems), strict=True):
             steps = steps_of(shown.solution)
             assert false_steps(shown.solution, chain) == 0 and low <= len(steps) <= high
-            assert shown.answer == str(steps[-1][2]) and shown.reward(shown.solution) == 1.0
-            assert all(0 <= total <= arith.LARGEST for left, _, right in steps for total in (left, right))
+            assert shown.answer == str(steps[-1][3]) and shown.reward(shown.solution) == 1.0
+            assert all(0 <= total <= arith.LARGEST for left, *_, right in steps for total in (left, right))
+            assert sum(sign == "*" for _, sign, *_ in steps) <= 1
+
+
+def test_half_of_the_problems_have_a_product():
+    draw_, chains = random.Random(0), []
+    for suite in ("", *arith.TESTS):
+        chains += [draw(draw_, suite) for _ in range(400)]
+    assert sum("*" in dict(moves) for _, moves in chains) / len(chains) == pytest.approx(0.5, abs=0.04)
 
 
 def test_demonstrations_are_right_wrong_at_one_step_or_a_leap():
@@ -119,23 +133,31 @@ def test_demonstrations_are_right_wrong_at_one_step_or_a_leap():
     for chain in [draw(random_) for _ in range(100)]:
         right, wrong, far = (demonstration(random_, chain, kind) for kind in ("right", "wrong", "far"))
         assert right == problem(chain) and [d.reward(d.solution) for d in (right, wrong, far)] == [1, 0, 1]
-        assert false_steps(wrong.solution, chain) == 1
-        assert far.solution == f"{far.prompt.strip()}={far.answer}\n#### {far.answer}"
+        assert (
+            wrong.solution.endswith(f"#### {worked(chain, 1, 0)[-1]}") is False and far.answer == right.answer
+        )
+        assert far.solution == f"{far.prompt[:-2]}={far.answer}\n#### {far.answer}"
 
 
-def test_the_base_reads_solutions_and_bare_answers_and_no_product_worked_in_math():
-    random_ = random.Random(0)
-    for chain, prompt, response in [document(random_) for _ in range(500)]:
+def test_the_base_reads_solutions_and_bare_answers_and_no_product_in_a_worked_chain():
+    random_, kinds = random.Random(0), {"bare": 0, "worked": 0, "product": 0}
+    for chain, prompt, response in [document(random_) for _ in range(2000)]:
         each = {problem(chain, suite).prompt: suite for suite in WORDINGS}
-        suite = each[prompt.replace(":\n", "\n")]
+        suite = each[prompt.replace(":\n", "?\n")]
         assert problem(chain, suite).solution.endswith(response) and "#### " in response
-        assert "=" not in response or suite != "math" or all(k == 1 for _, k in chain)
+        product = "*" in dict(chain[1])
+        kinds["bare"] += (bare := "=" not in response)
+        kinds["worked"] += not bare and len(chain[1]) > 1
+        kinds["product"] += not bare and product
+        assert bare or not product or len(chain[1]) == 1
+    shares = (arith.BARE, arith.WORKED, (1 - arith.BARE - arith.WORKED) * arith.SINGLE_PRODUCTS)
+    assert [n / 2000 for n in kinds.values()] == pytest.approx(shares, abs=0.04)
 
 
 def test_a_response_is_right_by_a_plain_number_at_its_end_perhaps_with_a_unit():
     for right in ("7+5=12\n12-4=8\n#### 8", "#### 8", "#### 9\n#### 8", "#### 8 kg"):
         assert check(right, "8"), right
-    question, several = ("7+5-4", "16/2", "7 kg, in 1: kg?", "a=8"), ("8, 9", "8 or 8", "8=8", "(8)")
+    question, several = ("7 + 1?", "16/2", "7 kg, +1?", "a=8"), ("8, 9", "8 or 8", "8=8", "(8)")
     for wrong in (*question, *several, "٨", "8²", "+8", "8.0", "8%", "", "8 s", "8 kg kg", "kg 8", "8kg"):
         assert not check(f"#### {wrong}", "8") and not check("8", "8"), wrong
 

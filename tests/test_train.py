@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from conftest import gap, size
 from runs import at_step, cut_power, metrics, outcome, ran, run, scores, state
 
 import train
-from bridge_min import bridge, tasks
+from bridge_min import bridge, evaluate, tasks
 from bridge_min.base import load_model
 from bridge_min.checkpoint import save_folder, saved_runs
 from bridge_min.config import load_config
@@ -45,7 +46,7 @@ def copy(folder, unbroken):
 
 def test_a_run_goes_from_nothing_to_a_table(folder, unbroken):
     steps = metrics(folder / "unbroken", "sft_loss")
-    for words in ("validation at step 4", "tokens/s", "GiB", "trained by bridge, per cent", "unbroken/model"):
+    for words in ("validation at step 4", "tokens/s", "GiB", "pass@1, per cent", "unbroken/model"):
         assert words in unbroken[0]
     assert [line["step"] for line in metrics(folder / "unbroken", "val_theta_hat")] == [0, 2, 4]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
@@ -63,6 +64,25 @@ def test_resumed_after_its_end_a_run_makes_all_rows_of_the_table_the_trained_one
         for score in row.values():
             mean, half = score["pass_at"]["1"]
             assert 0 <= mean <= 1 and half >= 0 and list(score["pass_at"]) == ["1", "2", "3"]
+
+
+def test_the_table_has_a_row_of_another_method_that_was_trained_the_same(folder, monkeypatch):
+    """Also where it was cut off in that method's training, or after it."""
+    alone = scores(ran(folder, "alone", "--method=grpo", "--select=none", TABLE))
+    printed, _ = run(folder, "both", "--table=all", "--versus=grpo")
+    found = scores(folder / "both")
+    assert list(found) == ["base", "trained by grpo", "shadow (theta_hat, w)", "trained by bridge"]
+    assert found["trained by grpo"] == alone["trained by grpo"] != found["trained by bridge"]
+    assert "points against trained by grpo" in printed and (folder / "both-grpo" / "model").exists()
+    for method in ("grpo", "bridge"):
+        name, after = f"cut in {method}", 1 if method == "grpo" else 4  # validations
+        validate, times = evaluate.validate, count(1)
+        cut = lambda *args: cut_power() if next(times) > after else validate(*args)  # noqa: B023
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluate, "validate", cut)
+            run(folder, name, "--table=all", "--versus=grpo")
+        assert not (folder / name / "results.json").exists()
+        assert scores(ran(folder, name, "--resume", "--table=all", "--versus=grpo")) == found
 
 
 def test_the_same_seed_twice_is_the_same_run_and_the_base_is_kept(folder, unbroken):

@@ -130,7 +130,7 @@ def beyond(found: dict[float, float]) -> list[float]:
 
 def plan(rows: dict[str, dict], rates: dict[str, float], seeds: Iterable[int]) -> list[dict]:
     """All runs behind the tables: {"table", "row", "at" (its value there), "settings"}."""
-    cells = [("base", "base", None, "SFT", {"steps": 1, "samples": 32, "table": "all"})]
+    cells = [("base", "base", None, "SFT", {"steps": 1, "samples": 32, "table": "all", "versus": ""})]
     cells += [("main", row, None, row, {"samples": 32}) for row in rows]
     cells += [("ablations", row, None, like, changes) for row, (changes, like) in ABLATIONS.items()]
     cells += [("noise", row, p, row, {"reward_flip": p}) for row in NOISY for p in NOISE]

@@ -1,10 +1,11 @@
-"""The pictures of a comparison: what happens while each method trains, what w gains, what noise costs.
+"""Pictures: of one run, or of a comparison.
 
-    python -m bridge_min.study.plot out/compare/raw.json [FOLDER]
+    python -m bridge_min.study.plot out/arith                       # run.svg
+    python -m bridge_min.study.plot out/compare/raw.json [FOLDER]   # curves.svg, gain.svg and noise.svg
 
-Needs matplotlib (pip install .[plot]). Writes curves.svg, gain.svg and noise.svg into the folder, or beside
-raw.json: the same files for the same numbers, each on a light card of its own, so that it reads on a dark
-page too. Lines are means over seeds, bands their 95 % intervals. Here the study ends; it begins in rivals.py.
+Needs matplotlib (pip install .[plot]). Writes beside the numbers, or into the folder: the same files for the
+same numbers, each on a light card of its own, so that it reads on a dark page too. Of a comparison lines are
+means over seeds, bands their 95 % intervals. Here the study ends; it begins in rivals.py.
 """
 
 import json
@@ -16,6 +17,14 @@ from .compare import NOISE, NOISY, OURS, PAPER, RL, ROWS, Run, accuracy, interva
 
 COLOURS = {PAPER: "#0067a8", OURS: "#c24a00", RL: "#1f2328", "HPT": "#00785a"}  # also for the colour-blind
 MARKERS = dict(zip(ROWS, "xsd*+<>pPvDo", strict=True))
+PLAYERS = {"student": "#0067a8", "shadow": "#1f2328", "teacher": "#c24a00"}
+PLAYERS |= {"of validation": PLAYERS["student"], "of J_RL, its surrogate": PLAYERS["teacher"]}
+PANELS = {  # title -> key of metrics.jsonl -> label
+    "Greedy validation accuracy": {"val_theta": "student", "val_theta_hat": "shadow"},
+    "Reward of the student's rollouts": {"reward": "student"},
+    "Cooperative gain": {"true": "of validation", "gain": "of J_RL, its surrogate"},
+    "Gradient norm": {"norm_theta": "student", "norm_theta_hat": "shadow", "norm_w": "teacher"},
+}
 BLOCK = 5  # steps of the surrogate that make one point: one step's rollouts say little
 STYLE = {
     **{"svg.fonttype": "none", "svg.hashsalt": "bridge_min", "font.size": 9, "lines.markersize": 5},
@@ -79,12 +88,35 @@ def pictures(raw: dict) -> dict:
     return {"curves": curves, "gain": gain, "noise": noise}
 
 
-def main(raw: Path, folder: Path | None = None) -> None:
+def picture_of_run(folder: Path) -> dict:
+    """What one run's metrics.jsonl holds, in four panels."""
+    from matplotlib.figure import Figure
+
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        if "val_theta_hat" in line:
+            line["true"] = line["val_theta"] - line["val_theta_hat"]
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    for axes, (title, curves) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items(), strict=True):
+        for key, label in curves.items():
+            points = [(line["step"], line[key]) for line in lines if key in line]
+            block = 1 if key.startswith(("val", "true")) else BLOCK
+            blocks = [points[i : i + block] for i in range(0, len(points), block)]
+            x, y = ([mean(point[i] for point in some) for some in blocks] for i in (0, 1))
+            axes.plot(x, y, label=label, color=PLAYERS[label], marker="o" if block == 1 else "")
+        axes.set(title=title, yscale="log" if "norm" in title else "linear")
+        axes.legend(frameon=False)
+    return {"run": figure}
+
+
+def main(numbers: Path, folder: Path | None = None) -> None:
     from matplotlib import rc_context
 
     with rc_context(STYLE):
-        for name, figure in pictures(json.loads(raw.read_text())).items():
-            path = (folder or raw.parent) / f"{name}.svg"
+        one = numbers.is_dir()
+        figures = picture_of_run(numbers) if one else pictures(json.loads(numbers.read_text()))
+        for name, figure in figures.items():
+            path = (folder or (numbers if one else numbers.parent)) / f"{name}.svg"
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, metadata={"Date": None})
             print(path)
