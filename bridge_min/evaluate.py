@@ -100,7 +100,7 @@ def in_words(results: dict[str, dict[str, Score]]) -> str:
         behind = ", ".join(f"{-points:.1f} behind on {s}" for s, points in ahead.items() if points < 0)
         mean = sum(ahead.values()) / len(ahead)
         words.append(f"{mean:+.1f} points against {name}" + (f" ({behind})" if behind else ""))
-    return f"{last}, on the mean: {'; '.join(words)}"
+    return f"{last}, on the mean: " + ";\n    ".join(words)
 
 
 def pass_ks(samples: int) -> list[int]:

@@ -1,20 +1,23 @@
 """The toys' tokenizer and base: a key over all that made it, nothing held out is read; and a new world."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import SMALL, gap, size
+from torch.func import functional_call
 
 from bridge_min import arith
-from bridge_min.base import base_folder, pretrain, reading, settings_of, toy_base
+from bridge_min.base import base_folder, init_params, pretrain, reading, settings_of, toy_base
 from bridge_min.bridge import METHODS, Step, plain_runtime
-from bridge_min.config import Config
+from bridge_min.config import Config, generator, load_config
 from bridge_min.model import build
 from bridge_min.optimizer import start
 from bridge_min.tasks import Bytes, Job, Problem, demonstrate, load_world, roll_out
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = Config(
     model=replace(SMALL, hidden_size=16, num_hidden_layers=1, max_position_embeddings=128),
     **{"train_problems": 40, "val_problems": 10, "test_problems": 10, "demos": 20, "demos_per_step": 4},
@@ -40,6 +43,18 @@ def test_pretraining_lowers_the_loss(capsys):
     pretrain(settings_of(CONFIG), arith, TASK)
     losses = [float(line.split("loss ")[1][:5]) for line in capsys.readouterr().out.splitlines()]
     assert len(losses) == 3 and losses[-1] < losses[0] - 0.5  # of steps 5, 20, 30
+
+
+def test_every_block_begins_as_the_identity():
+    theta, tokens = init_params(SMALL, generator(0, 0, "init")), torch.tensor([[5, 1, 9, 2]])
+    embedding = theta["model.embed_tokens.weight"]
+    x = torch.nn.functional.rms_norm(embedding[tokens], (SMALL.hidden_size,), eps=SMALL.rms_norm_eps)
+    assert torch.allclose(functional_call(build(SMALL), theta, (tokens,)), x @ embedding.T, atol=1e-6)
+
+
+def test_the_stress_test_has_the_base_of_the_main_job():
+    sound, bad = (load_config(ROOT / "tiny_configs" / f"{name}.py") for name in ("arith", "arith_bad_demos"))
+    assert settings_of(sound) == settings_of(bad) and bad.wrong_demos + bad.far_demos == 0.7
 
 
 def test_the_base_reads_no_hidden_puzzle_in_any_wording(few_chains):

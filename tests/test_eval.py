@@ -10,7 +10,7 @@ cli = importlib.import_module("eval").cli  # eval is a word of Python
 
 @pytest.fixture(scope="module")
 def table(folder):
-    """The folder of the runs, and the table of one of them: "" -> the heading's words, and each row's."""
+    """The folder of the runs, and the words of each line of one's table, by the line's name."""
     options = ("--steps=2", "--table=all", "--select=none", "--temperature=0.7")
     lines = run(folder, "evaluated", *options)[0].split("\n\n")[1].splitlines()
     return folder, {line[:24].strip(): line[24:].split() for line in lines}

@@ -87,7 +87,7 @@ def test_the_table_in_words_says_how_far_ahead_and_where_behind():
         s: {"greedy": 0.5, "pass_at": {"1": [a, 0.03], "2": [1.0, 0]}} for s, a in at.items()
     }
     results = {"base": scored(a=0.2, b=0.3), "rival": scored(a=0.9, b=0.1), "ours": scored(a=0.6, b=0.7)}
-    words = "ours, on the mean: +40.0 points against base; +15.0 points against rival (30.0 behind on a)"
+    words = "ours, on the mean: +40.0 points against base;\n    +15.0 points against rival (30.0 behind on a)"
     assert in_words(results) == words
     shown = line("ours", results["ours"]).split()
     assert shown == "ours 60.0 ± 3.0 70.0 ± 3.0 65.0 ± 2.1 50.0 100.0".split()  # 2.1 = 3 / sqrt 2

@@ -10,7 +10,7 @@ demos = 64
 wrong_demos = 0.0
 far_demos = 0.0
 
-# The base: a Llama of 90,000 parameters, which can work out a sum but mostly blurts out an answer.
+# The base: a Llama of 99,000 parameters, which can work out a sum but mostly blurts out an answer.
 model = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_key_value_heads": 4}
 base_steps = 1200
 base_batch = 32
