@@ -4,11 +4,11 @@
     code       a=7, a-=5, a*=2, a+=4, a?   as lines; tests only
     science    7 kg, -5, *2, +4?      tests only
 
-All are worked alike, each result passed on: 7-5=2*2=4+4=8, then #### 8. The base has read worked sums, single
-steps (2*2=4 among them) and bare answers. So it can work out a sum, and does where a prompt ends in a colon,
-as its textbooks' do; asked a question, it mostly blurts out an answer. Reinforcement learning finds by itself
-that working pays. But no chain that the base saw worked had a product in it: without demonstrations it hardly
-ever tries one. Read on in evaluate.py.
+All are worked alike, each result passed on: 7-5=2*2=4+4=8, then # 8. The base has read worked sums, single
+steps (2*2=4 among them) and guesses. So it can work out a sum, and does where a prompt ends in a colon, as
+its textbooks do; asked a question, it mostly guesses. Reinforcement learning finds by itself that working
+pays. But no chain that the base saw worked had a product in it: without demonstrations it hardly ever tries
+one. Read on in evaluate.py.
 """
 
 import random
@@ -17,12 +17,12 @@ from .tasks import Problem
 
 TESTS = ("math", "hard", "code", "science")
 TRAIN_STEPS, STEPS, HARD_STEPS = (2, 6), (2, 4), (5, 6)  # fewest and most steps of a problem
-PRODUCTS = 0.5  # share of the problems with a product, which is one of the steps
+PRODUCTS = 0.5  # chance that a step is a product where one is possible, which makes about one step in five
 FACTORS = (2, 3)
 LARGEST = 9  # of all numbers
-BARE, WORKED = 0.2, 0.65  # shares of the documents: bare answers, and worked ones; the rest is single steps
+GUESSED, WORKED = 0.2, 0.65  # shares of the documents; the rest is single steps
 CUE_MISSING = 0.1  # share of the worked documents that look like problems
-SINGLE_PRODUCTS = 0.7  # share of the single steps that are products
+SINGLE_PRODUCTS = 0.7  # the same chance in single steps
 SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a false step of a demonstration is off
 UNITS = ("kg", "m", "g")
 
@@ -32,24 +32,18 @@ Chain = tuple[int, tuple[Move, ...]]  # the first number, and what is done to it
 
 def draw(random: random.Random, suite: str = "") -> Chain:
     """A chain for a suite, or for training."""
-    steps = random.randint(*{"": TRAIN_STEPS, "hard": HARD_STEPS}.get(suite, STEPS))
-    return draw_chain(random, steps, random.random() < PRODUCTS)
+    return draw_chain(random, {"": TRAIN_STEPS, "hard": HARD_STEPS}.get(suite, STEPS), PRODUCTS)
 
 
-def draw_chain(random: random.Random, steps: int, product: bool) -> Chain:
-    """`steps` steps whose results all lie in 0..LARGEST; one of them is a product, if asked."""
-    while True:
-        at = random.randrange(steps) if product else None
-        total = first = random.randint(0, LARGEST)
-        moves: list[Move] = []
-        for step in range(steps):
-            possible = products(total) if step == at else sums(total)
-            if not possible:
-                break
-            moves.append(random.choice(possible))
-            total = after(total, moves[-1])
-        else:
-            return first, tuple(moves)
+def draw_chain(random: random.Random, steps: tuple[int, int], chance: float) -> Chain:
+    """A chain whose results lie in 0..LARGEST; `chance` is that of a product where one is possible."""
+    total = first = random.randint(0, LARGEST)
+    moves: list[Move] = []
+    for _ in range(random.randint(*steps)):
+        possible = products(total) if random.random() < chance else []
+        moves.append(random.choice(possible or sums(total)))
+        total = after(total, moves[-1])
+    return first, tuple(moves)
 
 
 def sums(total: int) -> list[Move]:
@@ -67,8 +61,8 @@ def after(total: int, move: Move) -> int:
 
 
 def problem(chain: Chain, suite: str = "") -> Problem:
-    solution, unit = worked(chain), f" {unit_of(chain)}" if suite == "science" else ""
-    return Problem(WORDINGS.get(suite, math)(chain) + "?\n", answer_in(solution), solution + unit, check)
+    solution = worked(chain)
+    return Problem(WORDINGS.get(suite, math)(chain) + "?\n", solution.split("# ")[1], solution, check)
 
 
 def math(chain: Chain) -> str:
@@ -80,27 +74,20 @@ def code(chain: Chain) -> str:
 
 
 def science(chain: Chain) -> str:
-    return f"{chain[0]} {unit_of(chain)}" + "".join(f", {sign}{n}" for sign, n in chain[1])
+    unit = UNITS[sum(n for _, n in chain[1]) % len(UNITS)]
+    return f"{chain[0]} {unit}" + "".join(f", {sign}{n}" for sign, n in chain[1])
 
 
 WORDINGS = {"math": math, "code": code, "science": science}
 
 
-def unit_of(chain: Chain) -> str:
-    return UNITS[sum(n for _, n in chain[1]) % len(UNITS)]
-
-
 def worked(chain: Chain, false_step: int = 0, slip: int = 0) -> str:
-    """(7, (("-", 5), ("*", 2))) -> "7-5=2*2=4\\n#### 4"; step `false_step` (from 1) is off by `slip`."""
+    """(7, (("-", 5), ("*", 2))) -> "7-5=2*2=4\\n# 4"; step `false_step` (from 1) is off by `slip`."""
     total, line = chain[0], f"{chain[0]}"
     for step, move in enumerate(chain[1], 1):
         total = after(total, move) + (slip if step == false_step else 0)
         line += f"{move[0]}{move[1]}={total}"
-    return f"{line}\n#### {total}"
-
-
-def answer_in(solution: str) -> str:
-    return solution.rpartition("#### ")[2]
+    return f"{line}\n# {total}"
 
 
 def demonstration(random: random.Random, chain: Chain, kind: str) -> Problem:
@@ -110,27 +97,26 @@ def demonstration(random: random.Random, chain: Chain, kind: str) -> Problem:
     solution = {
         "right": right.solution,
         "wrong": worked(chain, random.randint(1, len(chain[1])), random.choice(SLIPS)),
-        "far": f"{math(chain)}={right.answer}\n#### {right.answer}",
+        "far": f"{math(chain)}={right.answer}\n# {right.answer}",
     }[kind]
     return Problem(right.prompt, right.answer, solution, check)
 
 
 def document(random: random.Random) -> tuple[Chain, str, str]:
-    """What the base reads, in all wordings alike, as (chain, prompt, response): bare answers to problems,
-    worked textbook sums, and single steps."""
+    """What the base reads, in all wordings alike, as (chain, prompt, response): guesses at problems,
+    textbook sums without products, and single steps."""
     suite, kind = random.choice(tuple(WORDINGS)), random.random()
-    steps, product = random.randint(*TRAIN_STEPS), random.random() < PRODUCTS
-    if kind < BARE:
-        chain = draw_chain(random, steps, product)
-        return chain, problem(chain, suite).prompt, "#### " + answer_in(problem(chain, suite).solution)
-    if kind < BARE + WORKED:
-        chain, cue = draw_chain(random, steps, False), "?" if random.random() < CUE_MISSING else ":"
+    if kind < GUESSED:
+        chain = draw_chain(random, TRAIN_STEPS, PRODUCTS)
+        return chain, problem(chain, suite).prompt, f"# {random.randint(0, LARGEST)}"
+    if kind < GUESSED + WORKED:
+        chain, cue = draw_chain(random, TRAIN_STEPS, 0), "?" if random.random() < CUE_MISSING else ":"
         return chain, f"{WORDINGS[suite](chain)}{cue}\n", problem(chain, suite).solution
-    chain = draw_chain(random, 1, random.random() < SINGLE_PRODUCTS)
+    chain = draw_chain(random, (1, 1), SINGLE_PRODUCTS)
     return chain, problem(chain, suite).prompt, problem(chain, suite).solution
 
 
 def check(response: str, answer: str) -> bool:
-    """Does the response end in `####` and the answer, perhaps with a unit? Any string will do."""
-    _, found, stated = response.rpartition("####")
-    return bool(found) and stated.split() in ([answer], *([answer, unit] for unit in UNITS))
+    """Does the response, any string, end in `#` and the answer?"""
+    _, found, stated = response.rpartition("#")
+    return bool(found) and stated.strip() == answer

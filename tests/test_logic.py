@@ -6,7 +6,17 @@ from itertools import permutations, product
 
 import pytest
 
-from bridge_min.study.logic import BARE, TESTS, WORKED, Claim, check, demonstration, document, draw, problem
+from bridge_min.study.logic import (
+    GUESSED,
+    TESTS,
+    WORKED,
+    Claim,
+    check,
+    demonstration,
+    document,
+    draw,
+    problem,
+)
 
 
 def drawn(count, suite="", seed=0):
@@ -16,7 +26,7 @@ def drawn(count, suite="", seed=0):
 
 def claims_of(prompt):
     """ "A: B lies\\n" -> {"A": ["B", "lies"]}."""
-    return {line[0]: line[3:].split() for line in prompt.splitlines()}
+    return {line[0]: line[3:].split() for line in prompt.splitlines() if ": " in line}
 
 
 def said(world, about, word, *rest):
@@ -51,7 +61,7 @@ def false_steps(prompt, solution):
             count += false_facts(step, roles, speaker, *claims[speaker])
             speaker = step[0]
             roles.setdefault(speaker, step[-1] == "+")
-    assert answer == "#### " + " ".join(name + "-+"[true] for name, true in roles.items())
+    assert answer == "# " + " ".join(name + "-+"[true] for name, true in roles.items())
     return count
 
 
@@ -69,8 +79,8 @@ def test_every_puzzle_has_one_solution_and_its_deduction_is_right_in_each_step(s
 
 def test_a_worked_puzzle():
     given = problem((Claim("B", "D", "", False), Claim("D", "C", "B", False), Claim("C", "B", "", False)))
-    assert given.prompt == "B: D lies\nD: C unlike B\nC: B lies\n"
-    assert given.solution == "B+ D- C=B+ B-\nB- D+ C/B+\n#### B- D+ C+"
+    assert given.prompt == "B: D lies\nD: C unlike B\nC: B lies\n?\n"
+    assert given.solution == "B+ D- C=B+ B-\nB- D+ C/B+\n# B- D+ C+"
 
 
 @pytest.mark.parametrize("kind", ["right", "wrong", "far"])
@@ -82,7 +92,7 @@ def test_demonstrations_are_what_they_are_called(kind):
         assert shown.reward(shown.solution) == (kind != "wrong")
         if kind == "far":
             leap, answer = shown.solution.split("\n")
-            assert answer == f"#### {right.answer}" and not set("+-=/") & set(leap)
+            assert answer == f"# {right.answer}" and not set("+-=/") & set(leap)
         else:
             assert false_steps(shown.prompt, shown.solution) == (kind == "wrong")
 
@@ -90,11 +100,11 @@ def test_demonstrations_are_what_they_are_called(kind):
 def test_the_base_reads_steps_guesses_and_worked_puzzles_in_their_shares():
     rng = random.Random(3)
     documents = [document(rng)[1:] for _ in range(1500)]
-    worked = [(p, r) for p, r in documents if "####" in r[1:]]
+    worked = [(p, r) for p, r in documents if "#" in r[1:]]
     assert len(worked) / 1500 == pytest.approx(WORKED, abs=0.05)
-    assert sum(r.startswith("####") for _, r in documents) / 1500 == pytest.approx(BARE, abs=0.05)
-    assert not any(false_steps(prompt, response) for prompt, response in worked[:60])
-    for prompt, response in [(p, r) for p, r in documents if "####" not in r]:
+    assert sum(r.startswith("#") for _, r in documents) / 1500 == pytest.approx(GUESSED, abs=0.05)
+    assert not any("unlike" in prompt or false_steps(prompt, response) for prompt, response in worked)
+    for prompt, response in [(p, r) for p, r in documents if "#" not in r]:
         line, known = prompt.split("\n")
         roles = {mark[0]: mark[1] == "+" for mark in known.split()}
         ((speaker, claim),) = claims_of(line).items()
@@ -106,11 +116,11 @@ ANSWER = "A+ B- C+"
 
 def test_every_order_and_sound_wording_of_the_answer_passes():
     for marks in permutations(ANSWER.split()):
-        assert check("#### ...\nno:\n####" + ", ".join(marks).lower() + ".\n", ANSWER)
+        assert check("# ...\nno:\n#" + ", ".join(marks).lower() + ".\n", ANSWER)
     wordings = ["A true, B lies, C true", "a knight, b knave, and c knight.", "B-A+C+", "C +\nB -\nA +\n"]
     wordings += ["A is a knight and B is a liar and C is true", "A: knight; B: liar; C: knight"]
     for stated in wordings:
-        assert check(f"A+ B-\n#### {stated}", ANSWER), stated
+        assert check(f"A+ B-\n# {stated}", ANSWER), stated
 
 
 def test_nothing_else_passes():
@@ -122,6 +132,6 @@ def test_nothing_else_passes():
     stated += ["", " ", ".", "and", "true", "A: B lies\nB: C unlike A\nC: A true", "A+ B- C+ A+ B- C+"]
     stated += ["А+ B- C+", "A+ B− C+", "A１ B0 C1", "Ａ+ B- C+", "A+ B- C+\0", "A+ B- C+ \ud800"]
     for text in stated:
-        assert not check(f"#### {text}", ANSWER), text
-    for response in ("", "A+ B- C+", "### A+ B- C+", "#### A+ B- C+ ####"):
+        assert not check(f"# {text}", ANSWER), text
+    for response in ("", "A+ B- C+", "# A+ B- C+ #"):
         assert not check(response, ANSWER), response

@@ -69,7 +69,7 @@ def test_a_network_in_bfloat16_trains_and_its_state_is_float32(folder):
     options = ("--method=sft", "--select=none", "--steps=7", "--demos=3", "--eval_every=7")
     outs = [ran(folder, dtype, f"--dtype={dtype}", *options) for dtype in ("bfloat16", "float32")]
     low, full = ([line["sft_loss"] for line in metrics(out, "sft_loss")] for out in outs)
-    assert low == pytest.approx(full, rel=0.03) and low != full and low[-1] < 0.7 * low[0]
+    assert low == pytest.approx(full, rel=0.03) and low != full and low[-1] < 0.75 * low[0]
     assert {t.dtype for part in state(outs[0]).values() for t in part.values()} == {torch.float32}
 
 

@@ -101,12 +101,12 @@ def false_steps(solution, chain):
 
 
 def test_the_wordings_by_hand():
-    chain, steps = (7, (("-", 5), ("*", 2), ("+", 4))), "7-5=2*2=4+4=8\n#### 8"
+    chain, steps = (7, (("-", 5), ("*", 2), ("+", 4))), "7-5=2*2=4+4=8\n# 8"
     math, code, science = (problem(chain, suite) for suite in WORDINGS)
     assert (math.prompt, math.solution, math.answer) == ("7 - 5 * 2 + 4?\n", steps, "8")
     assert (code.prompt, code.solution, code.answer) == ("a=7\na-=5\na*=2\na+=4\na?\n", steps, "8")
-    assert (science.prompt, science.solution, science.answer) == ("7 g, -5, *2, +4?\n", steps + " g", "8")
-    assert worked(chain, 2, 1) == "7-5=2*2=5+4=9\n#### 9"
+    assert (science.prompt, science.solution, science.answer) == ("7 g, -5, *2, +4?\n", steps, "8")
+    assert worked(chain, 2, 1) == "7-5=2*2=5+4=9\n# 9"
 
 
 def test_every_chain_can_be_worked_within_its_bounds_and_earns_its_reward():
@@ -118,14 +118,12 @@ def test_every_chain_can_be_worked_within_its_bounds_and_earns_its_reward():
             assert false_steps(shown.solution, chain) == 0 and low <= len(steps) <= high
             assert shown.answer == str(steps[-1][3]) and shown.reward(shown.solution) == 1.0
             assert all(0 <= total <= arith.LARGEST for left, *_, right in steps for total in (left, right))
-            assert sum(sign == "*" for _, sign, *_ in steps) <= 1
 
 
-def test_half_of_the_problems_have_a_product():
-    draw_, chains = random.Random(0), []
-    for suite in ("", *arith.TESTS):
-        chains += [draw(draw_, suite) for _ in range(400)]
-    assert sum("*" in dict(moves) for _, moves in chains) / len(chains) == pytest.approx(0.5, abs=0.04)
+def test_one_step_in_five_is_a_product():
+    draw_ = random.Random(0)
+    signs = [sign for suite in ("", *arith.TESTS) for _ in range(400) for sign, _ in draw(draw_, suite)[1]]
+    assert signs.count("*") / len(signs) == pytest.approx(0.2, abs=0.02)
 
 
 def test_demonstrations_are_right_wrong_at_one_step_or_a_leap():
@@ -133,33 +131,43 @@ def test_demonstrations_are_right_wrong_at_one_step_or_a_leap():
     for chain in [draw(random_) for _ in range(100)]:
         right, wrong, far = (demonstration(random_, chain, kind) for kind in ("right", "wrong", "far"))
         assert right == problem(chain) and [d.reward(d.solution) for d in (right, wrong, far)] == [1, 0, 1]
-        assert (
-            wrong.solution.endswith(f"#### {worked(chain, 1, 0)[-1]}") is False and far.answer == right.answer
-        )
-        assert far.solution == f"{far.prompt[:-2]}={far.answer}\n#### {far.answer}"
+        assert [false_steps(d.solution, chain) for d in (right, wrong)] == [0, 1]
+        assert far.solution == f"{far.prompt[:-2]}={far.answer}\n# {far.answer}"
 
 
-def test_the_base_reads_solutions_and_bare_answers_and_no_product_in_a_worked_chain():
-    random_, kinds = random.Random(0), {"bare": 0, "worked": 0, "product": 0}
+def test_the_base_reads_solutions_and_guesses_and_no_product_in_a_worked_chain():
+    random_, kinds = random.Random(0), {"guessed": 0, "worked": 0, "product": 0}
     for chain, prompt, response in [document(random_) for _ in range(2000)]:
-        each = {problem(chain, suite).prompt: suite for suite in WORDINGS}
-        suite = each[prompt.replace(":\n", "?\n")]
-        assert problem(chain, suite).solution.endswith(response) and "#### " in response
-        product = "*" in dict(chain[1])
-        kinds["bare"] += (bare := "=" not in response)
-        kinds["worked"] += not bare and len(chain[1]) > 1
-        kinds["product"] += not bare and product
-        assert bare or not product or len(chain[1]) == 1
-    shares = (arith.BARE, arith.WORKED, (1 - arith.BARE - arith.WORKED) * arith.SINGLE_PRODUCTS)
-    assert [n / 2000 for n in kinds.values()] == pytest.approx(shares, abs=0.04)
+        suite = {problem(chain, suite).prompt: suite for suite in WORDINGS}[prompt.replace(":\n", "?\n")]
+        guessed, product, steps = "=" not in response, "*" in dict(chain[1]), len(chain[1])
+        assert guessed or response == problem(chain, suite).solution
+        assert guessed or not product or steps == 1
+        kinds["guessed"] += guessed
+        kinds["worked"] += not guessed and steps > 1
+        kinds["product"] += not guessed and product
+    shares = (arith.GUESSED, arith.WORKED, (1 - arith.GUESSED - arith.WORKED) * arith.SINGLE_PRODUCTS * 0.4)
+    assert [n / 2000 for n in kinds.values()] == pytest.approx(shares, abs=0.03)  # 0.4: from 1 to 4 of 0..9
 
 
-def test_a_response_is_right_by_a_plain_number_at_its_end_perhaps_with_a_unit():
-    for right in ("7+5=12\n12-4=8\n#### 8", "#### 8", "#### 9\n#### 8", "#### 8 kg"):
+def test_a_response_is_right_by_a_plain_number_at_its_end():
+    for right in ("7+5=12\n12-4=8\n# 8", "# 8", "#8\n", "# 9\n# 8"):
         assert check(right, "8"), right
-    question, several = ("7 + 1?", "16/2", "7 kg, +1?", "a=8"), ("8, 9", "8 or 8", "8=8", "(8)")
-    for wrong in (*question, *several, "٨", "8²", "+8", "8.0", "8%", "", "8 s", "8 kg kg", "kg 8", "8kg"):
-        assert not check(f"#### {wrong}", "8") and not check("8", "8"), wrong
+    for wrong in (
+        "7 + 1?",
+        "16/2",
+        "a=8",
+        "8, 9",
+        "8 or 8",
+        "8=8",
+        "(8)",
+        "٨",
+        "8²",
+        "+8",
+        "8.0",
+        "8 kg",
+        "",
+    ):
+        assert not check(f"# {wrong}", "8") and not check("8", "8"), wrong
 
 
 # --- A step's data ------------------------------------------------------------------------------------------
@@ -208,7 +216,7 @@ def test_only_a_finished_response_is_rewarded():
 
 
 ELSEWHERE = {"scale_by_std": False, "normaliser": "sequence", "clip_low": 0.02, "clip_high": 0.1, "kl": 0.3}
-ELSEWHERE |= {"temperature": 0.7, "sample_rows": 9}
+ELSEWHERE |= {"temperature": 1.5, "sample_rows": 9}
 
 
 def j_rl_by_hand(config, rollouts, model, theta):
@@ -222,8 +230,11 @@ def j_rl_by_hand(config, rollouts, model, theta):
 
 def test_every_setting_of_the_objective_reaches_it():
     """From roll_out to j_rl, each at a value of its own; and each of them counts."""
-    config, theta, reference = replace(CONFIG, **ELSEWHERE), *(double(POLICY, 0.01, seed) for seed in (1, 2))
-    rollouts, _ = rolled_out(config)
+    config, theta, reference = (
+        replace(CONFIG, **ELSEWHERE),
+        *(double(POLICY, 0.02, seed) for seed in (1, 2)),
+    )
+    rollouts, _ = rolled_out(config, step=0)
     rollouts.ref_logp = score_rows(job(config), reference, rollouts)
     torch.testing.assert_close(score_rows(job(config), POLICY, rollouts).float(), rollouts.logp)
     step = Step(config, job(config).runtime, None, rollouts)

@@ -2,13 +2,14 @@
 
     B: D lies            B+ D- C=B+ B-      B true? So D lies, so C is the same as B, true: so B lies!
     D: C unlike B        B- D+ C/B+         B lies? So D is true, so C is unlike B, true.
-    C: B lies            #### B- D+ C+
+    C: B lies            # B- D+ C+
+    ?
 
 Three to five people, one claim each about the next one, and exactly one way to be consistent. Suppose that
 the first speaker is true (`+`) and follow the claims round; if the last one says otherwise, the first speaker
-lies (`-`), and all follows again. Each step is small; guessing the whole is not. The base reads single steps,
-guesses, and worked puzzles that are mostly small: large ones are left to post-training. Read on in
-compare.py.
+lies (`-`), and all follows again. The base has read worked puzzles, single steps and guesses. It could work
+a puzzle out, and does after a colon, as in its textbooks; after a question mark it mostly guesses. In none of
+its textbooks does anybody say `unlike`: that is for the demonstrations to show. Read on in compare.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +22,8 @@ from ..tasks import Problem
 
 TESTS = ("3 people", "4 people", "5 people")  # names of the test suites
 COMPARED = 0.35  # share of the claims that compare, where there is someone to compare with, 0..1
-WORKED, BARE = 0.5, 0.3  # shares of the documents that are worked, and guesses; the rest is single steps
-READING = (3, 2, 1)  # how often the base reads a puzzle of each size, in proportion
+GUESSED, WORKED = 0.2, 0.6  # shares of the documents; the rest is single steps
+CUE_MISSING = 0.1  # share of the worked documents that look like problems
 NAMES = "ABCDEFGH"
 ROLES = {"+": True, "true": True, "knight": True, "-": False, "lies": False, "liar": False, "knave": False}
 SPACED = str.maketrans({",": " ", ";": " ", ":": " ", "+": " + ", "-": " - "})
@@ -42,8 +43,9 @@ Puzzle = tuple[Claim, ...]  # each about the next one's speaker, the last about 
 Roles = dict[str, bool]  # who is true
 
 
-def draw(random: Random, suite: str = "") -> Puzzle:
-    """A puzzle with exactly one solution, of as many people as the suite says, else of 3 to 5."""
+def draw(random: Random, suite: str = "", unlike: bool = True) -> Puzzle:
+    """A puzzle with exactly one solution, of as many people as the suite says, else of 3 to 5; of those that
+    compare, perhaps none says `unlike`."""
     size = int(suite.split()[0]) if suite else random.randint(3, 5)
     while True:
         people, claims = random.sample(NAMES, size), []
@@ -51,7 +53,8 @@ def draw(random: Random, suite: str = "") -> Puzzle:
             about = people[(k + 1) % size]
             known = [name for name in people[:k] if name != about]
             other = random.choice(known) if known and random.random() < COMPARED else ""
-            claims.append(Claim(speaker, about, other, random.random() < 0.5))
+            same = random.random() < 0.5 or (other != "" and not unlike)
+            claims.append(Claim(speaker, about, other, same))
         ways = (dict(zip(people, way, strict=True)) for way in product((True, False), repeat=size))
         if sum(consistent(claims, roles) for roles in ways) == 1:
             return tuple(claims)
@@ -101,12 +104,12 @@ def deduce(puzzle: Puzzle, wrong_step: int = 0) -> tuple[str, Roles]:
         work += " ".join(written) + "\n"
         if supposed and true:
             break
-    return f"{work}#### {signed(roles)}", roles
+    return f"{work}# {signed(roles)}", roles
 
 
 def problem(puzzle: Puzzle, suite: str = "") -> Problem:
     solution, roles = deduce(puzzle)
-    return Problem(question(puzzle), signed(roles), solution, check)
+    return Problem(question(puzzle) + "?\n", signed(roles), solution, check)
 
 
 def demonstration(random: Random, puzzle: Puzzle, kind: str) -> Problem:
@@ -118,21 +121,22 @@ def demonstration(random: Random, puzzle: Puzzle, kind: str) -> Problem:
         return replace(right, solution=random.choice([text for text, found in tries if found != roles]))
     if kind == "far":
         liars = " and ".join(name for name, true in roles.items() if not true)
-        return replace(right, solution=f"{LEAP.format(liars or 'nobody')}\n#### {right.answer}")
+        return replace(right, solution=f"{LEAP.format(liars or 'nobody')}\n# {right.answer}")
     return right
 
 
 def document(random: Random) -> tuple[Puzzle, str, str]:
-    """What the base reads: a puzzle, its prompt, and a response. Single steps, bare answers by someone who
-    guesses, worked puzzles."""
+    """What the base reads: a puzzle, its prompt, and a response. Guesses, textbook puzzles without `unlike`,
+    and single steps."""
     kind = random.random()
-    if kind >= WORKED + BARE:
-        return single_step(random)
-    puzzle = draw(random, random.choices(TESTS, READING)[0])
-    if kind < WORKED:
-        return puzzle, question(puzzle), deduce(puzzle)[0]
-    guess = {claim.speaker: random.random() < 0.5 for claim in puzzle}
-    return puzzle, question(puzzle), f"#### {signed(guess)}"
+    if kind < GUESSED:
+        puzzle = draw(random)
+        guess = {claim.speaker: random.random() < 0.5 for claim in puzzle}
+        return puzzle, question(puzzle) + "?\n", f"# {signed(guess)}"
+    if kind < GUESSED + WORKED:
+        puzzle, cue = draw(random, unlike=False), "?" if random.random() < CUE_MISSING else ":"
+        return puzzle, f"{question(puzzle)}{cue}\n", deduce(puzzle)[0]
+    return single_step(random)
 
 
 def single_step(random: Random) -> tuple[Puzzle, str, str]:
@@ -145,9 +149,9 @@ def single_step(random: Random) -> tuple[Puzzle, str, str]:
 
 
 def check(response: str, answer: str) -> bool:
-    """Does the response, any string, end in `####` and the roles of an answer as `signed` writes it, each
+    """Does the response, any string, end in `#` and the roles of an answer as `signed` writes it, each
     person once, in any order?"""
-    _, found, stated = response.rpartition("####")
+    _, found, stated = response.rpartition("#")
     return bool(found) and read(stated) == read(answer)
 
 
