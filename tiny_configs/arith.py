@@ -3,17 +3,18 @@ bridge_min/config.py."""
 
 out = "out/arith"
 threads = 1
+seed = 205  # of seeds 200 to 207 the median by its last line of the table
 
-# The world (bridge_min/arith.py): 80 of 4000 problems have a demonstration, and all of them are sound.
+# The world (bridge_min/arith.py): 64 of 4000 problems have a demonstration, and all are sound.
 task = "arith"
-demos = 80
+demos = 64
 wrong_demos = 0.0
 far_demos = 0.0
 
 # The base: a Llama of 99,000 parameters, which can work out a sum but mostly guesses.
 model = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_key_value_heads": 4}
 base_steps = 1200
-base_batch = 48
+base_batch = 32
 base_lr = 2.2e-3
 
 # Post-training

@@ -97,6 +97,7 @@ def picture_of_run(folder: Path) -> dict:
         if "val_theta_hat" in line:
             line["true"] = line["val_theta"] - line["val_theta_hat"]
     figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure.supxlabel("step", fontsize="medium")
     for axes, (title, curves) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items(), strict=True):
         for key, label in curves.items():
             points = [(line["step"], line[key]) for line in lines if key in line]
