@@ -1,14 +1,14 @@
 """Post-train a language model, told in order: config, base, (rollouts, update, log, save) x steps, table.
 
     python train.py tiny_configs/arith.py                  # from nothing to a table
-    python train.py tiny_configs/arith.py --method=grpo    # any key of bridge_min/config.py
+    python train.py tiny_configs/arith.py --out=out/other --lam=0.5     # any key of bridge_min/config.py
     python train.py tiny_configs/arith.py --resume         # go on where a stopped run was last saved
     python train.py tiny_configs/arith.py --overwrite      # begin again in a used folder
     torchrun --nproc_per_node=2 train.py tiny_configs/arith.py      # the same run, shared by processes
 
-Only here (and in eval.py) are the outer rooms opened: real/ for checkpoints and files, study/ for rivals and
-selection, scale/ for precision, recomputation and processes. The tour that ends here begins in
-bridge_min/config.py.
+Only here (and in eval.py) are the outer rooms opened: real/ for checkpoints and files, study/ for rivals,
+selection and the logic world, scale/ for precision, recomputation and processes. The tour that ends here
+begins in bridge_min/config.py.
 """
 
 import importlib
@@ -113,7 +113,7 @@ def finish(job: tasks.Job, players: Players) -> None:
     del whole  # as large as the players
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     peak = torch.cuda.max_memory_allocated() / 2**30 if config.device == "cuda" else peak
-    print(f"memory of {config.device} at its peak, in training: {peak:.2f} GiB")
+    print(f"memory of {config.device} at its peak so far: {peak:.2f} GiB")
     test = lambda W: evaluate.score_suites(job, W, job.task.tests)
     rows = {"base": lambda: test(load_base(job))}
     if versus := other_run(config):

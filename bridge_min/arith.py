@@ -1,14 +1,14 @@
 """The arithmetic world: chains of small steps, taken from left to right as on a pocket calculator.
 
-    math       7 - 5 * 2 + 4?         training, validation, test; "hard" is a test of 5 or 6 steps
+    math       7 - 5 * 2 + 4?         training, validation and tests, of which "hard" has the longest chains
     code       a=7, a-=5, a*=2, a+=4, a?   as lines; tests only
-    science    7 kg, -5, *2, +4?      tests only
+    science    7 g, -5, *2, +4?       tests only
 
 All are worked alike, each result passed on: 7-5=2*2=4+4=8, then # 8. The base has read worked sums, single
 steps (2*2=4 among them) and guesses. So it can work out a sum, and does where a prompt ends in a colon, as
 its textbooks do; asked a question, it mostly guesses. Reinforcement learning finds by itself that working
-pays. But no chain that the base saw worked had a product in it: without demonstrations it hardly ever tries
-one. Read on in evaluate.py.
+pays. But no chain that the base saw worked had a product in it: without demonstrations it rarely gets one
+right. Read on in evaluate.py.
 """
 
 import random
@@ -16,13 +16,13 @@ import random
 from .tasks import Problem
 
 TESTS = ("math", "hard", "code", "science")
-TRAIN_STEPS, STEPS, HARD_STEPS = (2, 6), (2, 4), (5, 6)  # fewest and most steps of a problem
+TRAIN_STEPS, STEPS, HARD_STEPS = (2, 6), (2, 4), (5, 6)  # fewest and most, in training, tests, hard
 PRODUCTS = 0.5  # chance that a step is a product where one is possible, which makes about one step in five
 FACTORS = (2, 3)
 LARGEST = 9  # of all numbers
 GUESSED, WORKED = 0.2, 0.65  # shares of the documents; the rest is single steps
 CUE_MISSING = 0.1  # share of the worked documents that look like problems
-SINGLE_PRODUCTS = 0.7  # the same chance in single steps
+SINGLE_PRODUCTS = 0.7  # what PRODUCTS is in single steps
 SLIPS = (-3, -2, -1, 1, 2, 3)  # by how much a false step of a demonstration is off
 UNITS = ("kg", "m", "g")
 

@@ -1,4 +1,4 @@
-"""tiny_configs/arith.py under stress, from the same base: 70 % of the demonstrations are bad."""
+"""tiny_configs/arith.py under stress, from the same base: 300 demonstrations, 70 % of them bad."""
 
 from pathlib import Path as _Path
 from runpy import run_path as _run_path
