@@ -103,12 +103,15 @@ def cut(text: str, added: Mapping[str, int]) -> Iterator[str | int]:
 
 def load_tokenizer(folder: Path, end: Sequence[str] = ()) -> Tokenizer:
     """The tokenizer of a folder with tokenizer.json. `end`: texts of the tokens that end a response, if not
-    those that the folder names. Raises TokenizerError, or CheckpointError for a file that is no JSON."""
+    that which the folder names. Raises TokenizerError, ConfigError where the folder names several (the first
+    is not always the one that ends a chat turn), or CheckpointError for a file that is no JSON."""
     with naming(folder / "tokenizer.json", TokenizerError):
         tokenizer = build(read_json(folder / "tokenizer.json"))
     ends = [tokenizer.encode(text) for text in end] or folder_ends(folder)
     if not ends or any(len(tokens) != 1 or tokens[0] not in range(tokenizer.n_vocab) for tokens in ends):
         raise TokenizerError(f"{folder}: a response ends with one token; end or eos_token_id gives {ends}")
+    texts = [tokenizer.decode(tokens) for tokens in ends]
+    require(end or len(ends) == 1, f"{folder}: eos_token_id lists {texts}: set end=, that to be taught first")
     return replace(tokenizer, ends=tuple(token for [token] in ends))
 
 
