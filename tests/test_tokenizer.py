@@ -76,6 +76,13 @@ def test_a_response_holds_plain_added_tokens_but_neither_special_ones_nor_ends(t
     assert load_tokenizer(tmp_path, ("<think>",)).encode_response("<think>").count(think) == 1
 
 
+def test_a_template_and_its_text_have_the_tokens_of_the_whole(tokenizer):
+    """Pairs merge across the seam."""
+    whole = tokenizer.encode("<|end|> the<think>12the")
+    assert tokenizer.encode("<|end|> t{problem}", "he<think>12the") == whole
+    assert tokenizer.encode("<|end|> {problem}<think>12{problem}", "the") == whole
+
+
 def test_ends_are_those_named_or_else_the_folders(tmp_path):
     write(tmp_path, by_hand())
     assert load_tokenizer(tmp_path).ends == (261,)
