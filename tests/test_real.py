@@ -4,13 +4,15 @@ The checkpoint is tiny and random, its tokenizer the 256 bytes and three more.
 """
 
 import json
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from runs import at_step, cut_power, state
+from runs import at_step, cut_at_each_write, cut_power, state
 from safetensors.torch import load_file
 from test_eval import cli
 from test_model import random_params
@@ -77,6 +79,43 @@ def test_a_run_in_pieces_is_the_same_to_the_bit(folder, monkeypatch):
     monkeypatch.undo()
     train.cli([*arguments, "--resume"])
     assert same(*(load_pretrained(folder / name / "model")[1] for name in ("run", "cut")))
+
+
+def test_cut_off_before_any_write_of_the_export_and_resumed_a_run_ends_with_the_final_model(
+    folder, tmp_path, monkeypatch
+):
+    """And with the final student and adapter; where earlier ones lie in their place."""
+    begun, at = shutil.copytree(folder / "run", tmp_path / "begun"), tmp_path / "run"
+    base, names = load_pretrained(folder / "base")[1], ("model", "student")
+    for name in names:
+        save_pretrained(begun / name, base, SHAPE, folder / "base")
+    resume = partial(train.cli, [str(folder / "config.py"), f"--out={at}", "--table=none", "--resume"])
+    for _ in cut_at_each_write(monkeypatch, begun, at, resume):
+        resume()
+        assert all(same(*(load_pretrained(x / name)[1] for x in (at, folder / "run"))) for name in names)
+        adapters = (x / "adapter" / "adapter_model.safetensors" for x in (at, folder / "run"))
+        assert same(*map(load_file, adapters))
+
+
+def spoilt(path):
+    """One line more, or one weight that is another."""
+    if path.suffix == ".jsonl":
+        return path.write_text(path.read_text() + '\n{"problem": "2+20", "answer": "22"}')
+    theta = load_pretrained(path.parent)[1]
+    theta["model.norm.weight"][3] += 1e-3
+    save_pretrained(path.parent, theta, SHAPE, None)
+
+
+INPUTS = {"train.jsonl": "data", "b.jsonl": "data", "base/model.safetensors": "base"}
+
+
+@pytest.mark.parametrize("file", INPUTS)
+def test_a_run_goes_on_only_with_the_data_and_the_base_that_it_was_begun_with(folder, file):
+    whole = (folder / file).read_bytes()
+    spoilt(folder / file)
+    with pytest.raises(SystemExit, match=f"the {INPUTS[file]} changed since .*/run was begun"):
+        train.cli([str(folder / "config.py"), f"--out={folder / 'run'}", "--resume"])
+    (folder / file).write_bytes(whole)
 
 
 REFUSED = {
