@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from runs import at_step, cut_at_each_write, cut_power, state
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_eval import cli
 from test_model import random_params
 from test_pretrained import SHAPES, difference, same
@@ -103,7 +103,7 @@ def spoilt(path):
         return path.write_text(path.read_text() + '\n{"problem": "2+20", "answer": "22"}')
     theta = load_pretrained(path.parent)[1]
     theta["model.norm.weight"][3] += 1e-3
-    save_pretrained(path.parent, theta, SHAPE, None)
+    save_file(theta, path)
 
 
 INPUTS = {"train.jsonl": "data", "b.jsonl": "data", "base/model.safetensors": "base"}
