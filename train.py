@@ -30,7 +30,7 @@ from bridge_min.bridge import Method, Players, Step
 from bridge_min.checkpoint import CheckpointError, load_latest, save_run, write
 from bridge_min.config import Config, ConfigError, load_config, require
 from bridge_min.model import Params, build
-from bridge_min.run import RunLog, catch_signals, open_folder
+from bridge_min.run import RunLog, catch_signals, check_inputs, open_folder
 
 WORLDS = {"arith": "bridge_min.arith", "logic": "bridge_min.study.logic"}  # a new toy world: one line here
 MANY = "TORCHELASTIC_RUN_ID" in os.environ  # processes, which torchrun has started
@@ -45,6 +45,8 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     if versus := other_run(config):
         train(versus, resume and (Path(versus.out) / "run.json").exists(), overwrite)
     theta = load_base(job)
+    if runtime.rank == 0:
+        check_inputs(job, theta)
     reference = runtime.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
     players = {name: runtime.keep(params) for name, params in optimizer.start(config, method, theta).items()}
     del theta  # the players have it now; the table at the end loads it again

@@ -1,6 +1,7 @@
 """A run's folder and what is written there while it runs; its lock, and signals.
 
 run.json       the config
+inputs.json    digests of the problems and of the base
 metrics.jsonl  a line per step and per validation: what follows from the seed, the same in every repetition
 timing.jsonl   a line per step: seconds by part, tokens
 
@@ -8,6 +9,7 @@ The path through the inner ring ends here; train.py puts it together.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -22,10 +24,12 @@ import torch
 from .bridge import Runtime, Stats
 from .checkpoint import CheckpointError, write
 from .config import Config, ConfigError, differences, load_config, require, to_json
+from .model import Params
 from .rollout import Rows
+from .tasks import Job
 
 COLUMNS = ("reward", "finished", "length", "sft_loss", "gain", "kl", "ratio", "ratio_hat")  # of the log
-OURS = ("checkpoint-*", "model", "student", "adapter", "*.jsonl", "results.json", "run.json")  # run.json last
+OURS = ("checkpoint-*", "model", "student", "adapter", "*.jsonl", "results.json", "inputs.json", "run.json")
 
 
 def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO:
@@ -56,6 +60,25 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO:
     if not resume:
         write(out / "run.json", to_json(config).encode())
     return lock
+
+
+def check_inputs(job: Job, base: Params) -> None:
+    """What the settings only name must be what it was when the run was begun: the problems as they were read,
+    and the base, its shape and weights. Raises ConfigError that names what is not."""
+    task, path = job.task, Path(job.config.out) / "inputs.json"
+    parts = [task.train, task.val, task.demos, *task.tests.values()]
+    texts = [[(p.prompt, p.answer, p.solution) for p in part] for part in parts]
+    data = hashlib.sha256(json.dumps(texts).encode())
+    weights = hashlib.sha256(to_json(job.runtime.model.config).encode())
+    for name, W in sorted(base.items()):
+        weights.update(name.encode())
+        weights.update(W.cpu().flatten().view(torch.uint8).numpy())
+    found = {"data": data.hexdigest(), "base": weights.hexdigest()}
+    if not path.exists():
+        write(path, json.dumps(found, indent=2).encode())
+    changed = " and ".join(f"the {name}" for name in found if found[name] not in path.read_text())
+    advice = "put back what was there, or begin again by --out= or --overwrite"
+    require(not changed, f"--resume: {changed} changed since {path.parent} was begun: {advice}")
 
 
 class RunLog:

@@ -9,7 +9,7 @@ the seed and the step. Read on in arith.py.
 
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from types import ModuleType
 
@@ -28,12 +28,18 @@ TRIES = 50  # draws per puzzle before a world counts as too small
 
 @dataclass(frozen=True)
 class Problem:
-    """A prompt, the reference answer, and a response that shows the work."""
+    """What is asked, the reference answer, and a response that shows the work."""
 
-    prompt: str
+    text: str
     answer: str
     solution: str  # empty if there is none
     check: Callable[[str, str], bool]  # (response, reference answer) -> is it right?
+    template: str = "{problem}"  # of the prompt: the text stands for {problem}, and none of it is in control
+    source: str = field(default="", compare=False)  # its file and line
+
+    @property
+    def prompt(self) -> str:
+        return self.template.replace("{problem}", self.text)
 
     def reward(self, response: str) -> float:
         """1.0 if the response, any string, gives the reference answer, else 0.0."""
@@ -55,8 +61,8 @@ class Bytes:
 
     n_vocab, ends = 258, (257,)  # a response ends with any of `ends`, a demonstration with the first; no 256
 
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode("utf-8", "replace"))
+    def encode(self, template: str, text: str = "{problem}") -> list[int]:
+        return list(template.replace("{problem}", text).encode("utf-8", "replace"))
 
     def encode_response(self, text: str) -> list[int]:
         return [*self.encode(text), *self.ends]
@@ -125,7 +131,7 @@ def demonstrate(job: Job, step: int) -> Rows:
     config, runtime = job.config, job.runtime
     index = runtime.mine(choose_problems(config, step)[0])
     demos = [job.task.demos[i] for i in index]
-    prompts = [job.tokenizer.encode(demo.prompt) for demo in demos]
+    prompts = [job.tokenizer.encode(demo.template, demo.text) for demo in demos]
     rows = pack(prompts, [job.tokenizer.encode_response(demo.solution) for demo in demos])
     rewards = torch.tensor([demo.reward(demo.solution) for demo in demos])
     rows.rewards = flipped(job, rewards, step, "demonstrations", config.demos_per_step)
@@ -154,14 +160,16 @@ def attempt(
     job: Job, W: Params, problems: list[Problem], uniforms: Tensor, temperature: float
 ) -> tuple[Rows, list[str]]:
     """P problems tried by pi_W, G times each, with rewards, and the texts; uniforms (P, G, max_new). A
-    response that was cut off has no reward: its answer may go on. Raises FloatingPointError if a log-prob is
-    not finite."""
+    response that was cut off has no reward: its answer may go on. One with an id that no text has (a network
+    may have more than the tokenizer) counts as cut off: what it says cannot be read, and what is scored stays
+    the policy that sampled. Raises FloatingPointError if a log-prob is not finite."""
     model, ends, G = job.runtime.model, job.tokenizer.ends, uniforms.shape[1]
-    prompts, parts = [job.tokenizer.encode(problem.prompt) for problem in problems], []
+    prompts, parts = [job.tokenizer.encode(problem.template, problem.text) for problem in problems], []
     for some in torch.arange(len(problems)).split(max(1, job.config.sample_rows // G)):
         asked = [prompts[i] for i in some]
         parts.append(sample(model, W, asked, uniforms[some].flatten(0, 1), ends, temperature))
     rows = join(parts)
+    rows.finished &= (rows.tokens < job.tokenizer.n_vocab).all(1)
     texts, finished = responses(rows, job.tokenizer), rows.finished.tolist()
     rewards = [problems[i // G].reward(text) if finished[i] else 0.0 for i, text in enumerate(texts)]
     rows.rewards = torch.tensor(rewards, device=rows.tokens.device)
@@ -208,16 +216,16 @@ def check_fit(job: Job) -> None:
     is no such device."""
     there = job.config.device == "cpu" or torch.cuda.is_available()
     require(there, "device = 'cuda': torch sees no GPU here")
-    task, shape, encode = job.task, job.runtime.model.config, job.tokenizer.encode
-    asked = [*task.train, *task.val, *chain.from_iterable(task.tests.values())]
-    lengths = [len(encode(problem.prompt)) for problem in asked]
-    require(all(lengths), "a problem has an empty prompt")
-    shown = (len(encode(d.prompt)) + len(job.tokenizer.encode_response(d.solution)) for d in task.demos)
-    longest, limit = max([max(lengths) + job.config.max_new, *shown]), shape.max_position_embeddings
-    rows = f"prompt and response take up to {longest} tokens (max_new = {job.config.max_new})"
-    require(longest <= limit, f"{rows}, more than the network's max_position_embeddings = {limit}")
-    words = f"vocab_size = {shape.vocab_size} is less than the tokenizer's {job.tokenizer.n_vocab}"
-    require(job.tokenizer.n_vocab <= shape.vocab_size, f"the network's {words}")
+    task, shape, tokenizer, max_new = job.task, job.runtime.model.config, job.tokenizer, job.config.max_new
+    rows = [(problem, max_new) for problem in chain(task.train, task.val, *task.tests.values())]
+    rows += [(demo, len(tokenizer.encode_response(demo.solution))) for demo in task.demos]
+    sizes = [(len(tokenizer.encode(p.template, p.text)), said, p.source or p.prompt) for p, said in rows]
+    longest, limit = max(prompt + said for prompt, said, _ in sizes), shape.max_position_embeddings
+    wrong = {name for prompt, said, name in sizes if not 0 < prompt <= limit - said}
+    what = f"prompts are empty or take, with a response (max_new = {max_new}), up to {longest} tokens, over"
+    require(not wrong, f"{what} the network's max_position_embeddings = {limit}, {in_words(sorted(wrong))}")
+    words = f"vocab_size = {shape.vocab_size} is less than the tokenizer's {tokenizer.n_vocab}"
+    require(tokenizer.n_vocab <= shape.vocab_size, f"the network's {words}")
 
 
 def check_finite(job: Job, step: int, norms: Stats, saved: int | None) -> None:

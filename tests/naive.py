@@ -1,5 +1,7 @@
 """The objectives as their definitions say: row by row, token by token, without the code under test."""
 
+import math
+
 from torch.func import functional_call
 
 
@@ -33,10 +35,11 @@ def naive_j_rl(world, theta, w, advantages=None):
         logp = naive_logp(world, theta, w, r.tokens[n], c.temperature)
         share = 1 / (len(own) * len(r)) if c.normaliser == "sequence" else 1 / int(r.mask.sum())
         for t in own:
-            rho = (logp[t] - r.logp[n, t]).exp()
+            own_logp = min(logp[t], r.logp[n, t] + math.log(3))
+            rho = (own_logp - r.logp[n, t]).exp()
             low, high = 1 - c.clip_low, 1 + c.clip_high
             value = value + share * min(rho * A, max(low, min(rho, high)) * A)
             if c.kl:
-                d = r.ref_logp[n, t] - logp[t]
-                value = value - share * c.kl * (d.exp() - d - 1)
+                d = r.ref_logp[n, t] - own_logp
+                value = value - share * c.kl * rho * (d.exp() - d - 1)
     return value

@@ -7,7 +7,10 @@ follows, another on each number of processes. Read on in test_train.py."""
 import contextlib
 import io
 import json
+import os
+import shutil
 import signal
+from itertools import count
 
 from bridge_min import tasks
 from bridge_min.checkpoint import load_folder, saved_runs
@@ -19,7 +22,7 @@ train_problems, val_problems, test_problems, demos = 60, 20, 20, 20
 base_steps, base_batch, base_lr, threads, seed = 150, 8, 2e-2, 1, 8
 prompts, group, max_new, demos_per_step, micro_batch, temperature = 4, 4, 8, 3, 8, 0.9
 steps, eval_every, log_every, samples, table = 4, 2, 1, 3, "none"
-lr, lr_lora, warmup, lam, kl, reward_flip, select = 5e-3, 2e-2, 1, 0.6, 0.05, 0.3, "demo"
+lr, lr_lora, warmup, lam, kl, reward_flip, select = 5e-3, 2e-2, 1, 0.6, 0.1, 0.3, "demo"
 lora_rank, lora_scale, lora_targets = 3, 1.5, ("q_proj", "down_proj")
 """
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -66,6 +69,25 @@ def at_step(monkeypatch, number, act):
 def cut_power(*_):
     """Ends a run wherever it is: nobody catches this on the way."""
     raise SystemExit("power cut")
+
+
+def cut_at_each_write(monkeypatch, begun, at, start):
+    """Copies a run's folder to `at` and calls start() there, cut off before the first file or folder takes
+    its place, then before the second, and so on; yields after each, until there are no more."""
+    replace = os.replace
+    for written in count():
+        shutil.rmtree(at, ignore_errors=True)
+        shutil.copytree(begun, at)
+        left = iter(range(written))
+        put = lambda *paths: cut_power() if next(left, None) is None else replace(*paths)  # noqa: B023
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", put)
+            try:
+                start()
+                return
+            except SystemExit as stop:
+                assert str(stop) == "power cut"
+        yield
 
 
 def state(out, done=None):

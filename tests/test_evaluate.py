@@ -67,6 +67,11 @@ def test_greedy_is_greedy_and_pass_at_k_is_sampled():
     assert found["pass_at"]["3"][0] == pytest.approx(float(sampled.amax(1).mean()))
 
 
+def test_each_split_draws_random_numbers_of_its_own_the_same_each_time():
+    texts = [answer_problems(job(), POLICY, PROBLEMS, name, 1)[1] for name in ("val", "math", "hard", "val")]
+    assert texts[0] == texts[3] and len({*map(tuple, texts)}) == 3
+
+
 def test_evaluation_never_flips_a_reward():
     noisy = job(replace(CONFIG, reward_flip=1.0))
     assert score(noisy, POLICY, PROBLEMS, "a") == score(job(), POLICY, PROBLEMS, "a")

@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_tasks import CONFIG, job
+from test_tokenizer import by_hand, write
 
 from bridge_min.config import Config, ConfigError
-from bridge_min.real import make_sums
+from bridge_min.real import load_tokenizer, make_sums
 from bridge_min.real.jsonl import gives_roles, load_task, read_problems, without_annotations
+from bridge_min.tasks import Task, check_fit, demonstrate
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = sorted(path for path in DATA.glob("*.jsonl") if path.stem != "answer_cases")
@@ -48,7 +51,9 @@ def test_a_number_is_the_answer_as_it_is_written(tmp_path):
 USELESS = (
     ("[" * 100_000 + "\n", "not JSON"),
     ([SUM], "not an object"),
+    ('{"problem": "2 + 2?", "problem": "2 + 3?", "answer": "5"}\n', "a key comes twice"),
     ({"answer": "5"}, "'problem' is None"),
+    ({**SUM, "problem": f"2{' ' * 1_000_000}+ 3?"}, "(1000005 characters, 250000 at most)"),
     ({**SUM, "answer": True}, "'answer' is True"),
     ({**SUM, "answer": " "}, "'answer' is ' '"),
     ({**SUM, "answer": "1/0"}, "the reference answer '1/0' "),
@@ -75,6 +80,24 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "latin.jsonl").write_bytes(b'{"problem": "caf\xe9?", "answer": "5"}')
     with pytest.raises(ConfigError, match=r"latin\.jsonl cannot be read: .*utf-8"):
         read_problems(tmp_path / "latin.jsonl", "{problem}")
+
+
+def test_special_tokens_in_a_problem_and_its_solution_are_text(tmp_path):
+    """Those of the template are tokens, and so is the response's end."""
+    tokenizer = load_tokenizer(write(tmp_path, by_hand()))
+    path = written(tmp_path, {"problem": "<|end|>?", "answer": "5", "solution": "<|end|>5"})
+    shown = read_problems(path, "<|end|>{problem}<|end|>")
+    made = job(replace(CONFIG, demos=1, demos_per_step=1), Task(shown, [], {}, shown, frozenset()))
+    row = demonstrate(replace(made, tokenizer=tokenizer), 0).tokens[0].tolist()
+    assert row.count(tokenizer.ends[0]) == 3
+    assert tokenizer.decode(row) == "<|end|><|end|>?<|end|><|end|>5<|end|>"
+
+
+def test_a_prompt_that_does_not_fit_the_network_is_named_by_its_line(tmp_path):
+    path = written(tmp_path, SUM, {**SUM, "problem": "2 + 3?" * 20})
+    problems = read_problems(path, "{problem}")
+    with pytest.raises(ConfigError, match=r"up to 130 tokens.* on 1 prompts:\n.*file\.jsonl, line 2'$"):
+        check_fit(job(CONFIG, Task(problems, [], {}, [], frozenset())))
 
 
 def test_notes_to_a_calculator_are_dropped_and_nothing_else():
@@ -105,6 +128,25 @@ def test_splits_are_disjoint_and_repeatable(config):
     assert {name: len(problems) for name, problems in splits.items()} == {"train": 30, "val": 10, "test": 5}
     assert len({p.prompt.strip() for problems in splits.values() for p in problems}) == 45
     assert load_task(config) == task and load_task(replace(config, seed=1)).val != task.val
+
+
+def append(config, *rows):
+    with (Path(config.data) / "train.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def test_a_problem_is_repeated_however_its_accents_are_written(config):
+    append(config, *({"problem": text, "answer": "1"} for text in ("caf\u00e9?", "cafe\u0301?")))
+    with pytest.raises(ConfigError, match="has 31 for train_problems"):
+        load_task(replace(config, train_problems=40))
+
+
+def test_a_repeated_problem_with_another_answer_is_reported(config, capsys):
+    append(config, {"problem": "3 + 1?", "answer": "5"}, {"problem": "4 + 1?", "answer": "5.0"})
+    load_task(config)
+    said, path = capsys.readouterr().out, Path(config.data) / "train.jsonl"
+    assert "\n1 repeated problems have another answer than at first\n" in said
+    assert f"\n{path}, line 43: '5'; {path}, line 4: '4'\n0 of" in said
 
 
 def test_the_first_training_problems_are_demonstrated(config):

@@ -56,12 +56,35 @@ def test_clipping_stops_the_gradient_only_where_it_would_go_further():
         assert bool(found.abs().sum() > 0) is moves
 
 
-def test_the_kl_is_of_the_policy_against_the_reference():
-    """Averaged over the policy's own samples k3 is KL(pi || ref), not KL(ref || pi)."""
-    p, q = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.2, 0.3, 0.5])
-    logp, ref = p.log()[:, None], q.log()[:, None]
-    _, stats = grpo_objective(logp, logp, torch.zeros(3), p[:, None], ref_logp=ref, kl=1.0)
-    assert float(stats["kl"]) == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-5)
+def test_a_negative_advantage_pushes_no_token_beyond_thrice_its_probability():
+    """Where one became 19,930 times as likely, it would have the step to itself. A wider clip_high holds."""
+    old, A, weights = torch.full((1, 3), -10.0), torch.tensor([-1.0]), torch.full((1, 3), 1 / 3)
+    logp = old + torch.tensor([2.9, 3.1, 19930.0]).log()
+    assert gradient(logp, old, A, weights)[0].tolist() == pytest.approx([-2.9 / 3, 0, 0], rel=1e-5)
+    J, stats = grpo_objective(logp, old, A, weights)
+    assert float(J) == pytest.approx(-8.9 / 3) and float(stats["clipped"]) == pytest.approx(2 / 3)
+    assert gradient(logp, old, -A, weights, clip_high=4.0)[0].tolist() == pytest.approx([2.9 / 3, 3.1 / 3, 0])
+
+
+@pytest.mark.parametrize("old", [(1.0, 0.5, -0.5, -1.0), (0.6, 0.7, 0.0, -0.6)], ids=["on policy", "off it"])
+def test_the_kl_and_its_gradient_are_those_of_the_policy_against_the_reference(old):
+    """In the mean over who sampled, of a vocabulary of four; not KL(ref || pi), whose gradient k3 has."""
+    z = torch.tensor([1.0, 0.5, -0.5, -1.0], dtype=torch.float64, requires_grad=True)
+    old, ref = (torch.tensor(x, dtype=z.dtype).log_softmax(0)[:, None] for x in (old, [-2.0, 0.0, 1.0, 1.5]))
+    logp = z.log_softmax(0)[:, None]  # (4, 1)
+    exact = (logp.exp() * (logp - ref)).sum()
+    J, stats = grpo_objective(logp, old, torch.zeros(4), old.exp(), ref_logp=ref, kl=1.0)
+    torch.testing.assert_close(stats["kl"], exact.detach())
+    torch.testing.assert_close(*(torch.autograd.grad(f, z, retain_graph=True)[0] for f in (-J, exact)))
+
+
+def test_the_kl_s_gradient_is_bounded_however_far_the_policy_goes():
+    """Also where exp(ref_logp - logp) is infinite."""
+    logp = torch.linspace(-300, 0, 3001)[:, None]  # (N, 1)
+    for old, ref in ((-1.0, 0.0), (-1.0, -8.0), (-20.0, -1.0)):
+        same = torch.ones_like(logp)
+        found = gradient(logp, old * same, torch.zeros(3001), same, ref_logp=ref * same, kl=1.0)
+        assert found.isfinite().all() and found.abs().max() < 3 * (abs(ref - old) + math.log(3))
 
 
 def test_what_stands_outside_the_response_changes_nothing():

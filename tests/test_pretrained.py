@@ -70,7 +70,7 @@ def test_a_large_model_is_cut_into_shards_that_an_index_names(folder, monkeypatc
     monkeypatch.setattr(pretrained, "SHARD", 20_000)
     save_pretrained(folder / "cut", theta, shape, folder)
     sizes = [path.stat().st_size for path in (folder / "cut").glob("*.safetensors")]
-    assert len(sizes) > 2 and sum(size > 21_000 for size in sizes) <= 2  # the embedding and the head
+    assert len(sizes) > 2 and max(sizes) < 20_000 + max(W.nbytes for W in theta.values()) + 2_000
     assert same(load_pretrained(folder / "cut")[1], theta)
     next(iter((folder / "cut").glob("*-00002-*"))).unlink()
     with pytest.raises(CheckpointError, match=r"00002-of-.* cannot be read"):
@@ -78,20 +78,54 @@ def test_a_large_model_is_cut_into_shards_that_an_index_names(folder, monkeypatc
 
 
 def test_the_sources_settings_and_tokenizer_are_kept(folder):
-    edit(folder, eos_token_id=7, torch_dtype=..., dtype="float32")
+    edit(folder, torch_dtype="float16", dtype="float16", of_others=7)
     (folder / "tokenizer.json").write_text("{}")
-    shape, theta = load_pretrained(folder, torch.bfloat16)
-    save_pretrained(folder / "new", theta, shape, folder)
+    shape, theta = load_pretrained(folder)
+    save_pretrained(folder / "new", {name: W.bfloat16() for name, W in theta.items()}, shape, folder)
     settings = json.loads((folder / "new" / "config.json").read_text())
-    assert settings["eos_token_id"] == 7 and settings["dtype"] == "bfloat16"
+    assert settings["of_others"] == 7 and settings["dtype"] == "bfloat16" and "torch_dtype" not in settings
     assert (folder / "new" / "tokenizer.json").read_text() == "{}"
 
 
-def test_weights_are_float32_unless_another_precision_is_asked_for(folder):
-    shape, theta = load_pretrained(folder, torch.bfloat16)
-    assert {W.dtype for W in theta.values()} == {torch.bfloat16}
+def test_weights_are_read_as_float32(folder):
+    shape, theta = load_pretrained(folder)
+    theta = {name: W.bfloat16() for name, W in theta.items()}
     save_pretrained(folder, theta, shape, folder)
     assert same(load_pretrained(folder)[1], {name: W.float() for name, W in theta.items()})
+
+
+def test_a_folder_keeps_no_weights_of_before(folder, monkeypatch):
+    shape, theta = load_pretrained(folder)
+    weights = lambda: sorted(path.name for path in folder.glob("model*"))
+    monkeypatch.setattr(pretrained, "SHARD", 20_000)
+    save_pretrained(folder, theta, shape, folder)
+    assert len(weights()) > 3 and "model.safetensors" not in weights()
+    monkeypatch.undo()
+    save_pretrained(folder, theta, shape, folder)
+    assert weights() == ["model.safetensors"]
+
+
+def test_a_folder_stays_as_it_is_until_the_new_one_is_whole(folder, monkeypatch):
+    shape, theta = load_pretrained(folder)
+    files = lambda: {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = files()
+    monkeypatch.setattr(
+        pretrained, "write_tensors", lambda *_, **__: (folder / "none" / "none").write_text("")
+    )
+    with pytest.raises((CheckpointError, OSError)):
+        save_pretrained(folder, {name: W.bfloat16() for name, W in theta.items()}, shape, folder)
+    assert files() == before
+
+
+def test_a_head_beside_a_tied_embedding_must_be_its_copy(tmp_path):
+    save_pretrained(tmp_path, random_params(SHAPES["qwen2"]), SHAPES["qwen2"], None)
+    tensors = load_file(tmp_path / "model.safetensors")
+    head = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors | {"lm_head.weight": head}, tmp_path / "model.safetensors")
+    assert same(load_pretrained(tmp_path)[1], tensors)
+    save_file(tensors | {"lm_head.weight": head.roll(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight is not the embedding"):
+        load_pretrained(tmp_path)
 
 
 def test_gpt2_is_read_without_its_prefix_and_with_its_masks(tmp_path):
@@ -113,11 +147,18 @@ def test_transformers_4_and_5_write_the_same_network_in_two_ways(folder):
     assert four.rope_scaling == tuple(ROPE.values()) and four.rope_theta == 500
 
 
-def test_qwen3_has_heads_of_128_channels_where_nothing_else_is_said(folder):
-    edit(folder, head_dim=...)
-    assert read_config(folder).hd == 8
+def test_what_old_configs_leave_out_is_what_transformers_takes(folder):
+    edit(folder, rope_theta=..., head_dim=...)
+    assert read_config(folder).rope_theta == 10_000 and read_config(folder).hd == 8
     edit(folder, model_type="qwen3")
     assert read_config(folder).hd == 128
+
+
+def test_only_what_changes_the_network_must_fit(folder):
+    edit(folder, max_position_embeddings=7, new_key=1)
+    theta = load_pretrained(folder)[1]
+    save_file(theta, folder / "model.safetensors", {"new": "key"})
+    assert same(load_pretrained(folder)[1], theta)
 
 
 OTHERS = (
@@ -132,7 +173,6 @@ OTHERS = (
     ({"layer_types": ["sliding_attention"]}, "layer_types"),
     ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ({"hidden_size": ...}, "key 'hidden_size' is missing"),
-    ({"rope_theta": ...}, "key 'rope_theta' is missing"),
     ({"num_attention_heads": 5}, "num_attention_heads"),
 )
 
@@ -152,6 +192,12 @@ MISFITS = (
     ({"score.weight": torch.ones(2)}, "score.weight is"),
     ({NAME: torch.ones(3, 32)}, r"up_proj.weight .*\(3, 32\).*\(48, 32\)"),
     ({NAME: torch.ones(48, 32, dtype=torch.int8)}, "torch.int8, quantized"),
+    ({NAME: torch.ones(48, 32).to(torch.float8_e4m3fn)}, "float8_e4m3fn, quantized"),
+    (
+        {NAME: torch.ones(48, 32).index_fill(0, torch.tensor(5), torch.nan)},
+        f"safetensors: .*{NAME} holds NaN",
+    ),
+    ({NAME: torch.full((48, 32), -torch.inf)}, f"safetensors: .*{NAME} holds NaN or infinity"),
 )
 
 

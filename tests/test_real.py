@@ -4,14 +4,16 @@ The checkpoint is tiny and random, its tokenizer the 256 bytes and three more.
 """
 
 import json
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from runs import at_step, cut_power, state
-from safetensors.torch import load_file
+from runs import at_step, cut_at_each_write, cut_power, state
+from safetensors.torch import load_file, save_file
 from test_eval import cli
 from test_model import random_params
 from test_pretrained import SHAPES, difference, same
@@ -62,6 +64,13 @@ def test_the_model_has_the_tokenizer_of_its_base(folder):
     assert load_tokenizer(folder / "run" / "model", ("<|end|>",)).ends == (261,)
 
 
+def test_the_export_names_what_ends_a_response_here(folder):
+    for name in ("config", "generation_config"):
+        for part in ("model", "student"):
+            settings = json.loads((folder / "run" / part / f"{name}.json").read_text())
+            assert settings["eos_token_id"] == [261]
+
+
 def test_a_run_in_pieces_is_the_same_to_the_bit(folder, monkeypatch):
     arguments = [str(folder / "config.py"), f"--out={folder / 'cut'}", "--eval_every=1", "--table=none"]
     at_step(monkeypatch, 1, cut_power)
@@ -70,6 +79,43 @@ def test_a_run_in_pieces_is_the_same_to_the_bit(folder, monkeypatch):
     monkeypatch.undo()
     train.cli([*arguments, "--resume"])
     assert same(*(load_pretrained(folder / name / "model")[1] for name in ("run", "cut")))
+
+
+def test_cut_off_before_any_write_of_the_export_and_resumed_a_run_ends_with_the_final_model(
+    folder, tmp_path, monkeypatch
+):
+    """And with the final student and adapter; where earlier ones lie in their place."""
+    begun, at = shutil.copytree(folder / "run", tmp_path / "begun"), tmp_path / "run"
+    base, names = load_pretrained(folder / "base")[1], ("model", "student")
+    for name in names:
+        save_pretrained(begun / name, base, SHAPE, folder / "base")
+    resume = partial(train.cli, [str(folder / "config.py"), f"--out={at}", "--table=none", "--resume"])
+    for _ in cut_at_each_write(monkeypatch, begun, at, resume):
+        resume()
+        assert all(same(*(load_pretrained(x / name)[1] for x in (at, folder / "run"))) for name in names)
+        adapters = (x / "adapter" / "adapter_model.safetensors" for x in (at, folder / "run"))
+        assert same(*map(load_file, adapters))
+
+
+def spoilt(path):
+    """One line more, or one weight that is another."""
+    if path.suffix == ".jsonl":
+        return path.write_text(path.read_text() + '\n{"problem": "2+20", "answer": "22"}')
+    theta = load_pretrained(path.parent)[1]
+    theta["model.norm.weight"][3] += 1e-3
+    save_file(theta, path)
+
+
+INPUTS = {"train.jsonl": "data", "b.jsonl": "data", "base/model.safetensors": "base"}
+
+
+@pytest.mark.parametrize("file", INPUTS)
+def test_a_run_goes_on_only_with_the_data_and_the_base_that_it_was_begun_with(folder, file):
+    whole = (folder / file).read_bytes()
+    spoilt(folder / file)
+    with pytest.raises(SystemExit, match=f"the {INPUTS[file]} changed since .*/run was begun"):
+        train.cli([str(folder / "config.py"), f"--out={folder / 'run'}", "--resume"])
+    (folder / file).write_bytes(whole)
 
 
 REFUSED = {
@@ -96,10 +142,19 @@ def test_an_adapter_is_w_under_pefts_names_and_its_settings(folder):
     assert settings["target_modules"][0] == "model.layers.0.mlp.down_proj"
 
 
+def test_an_adapter_names_its_base_from_anywhere(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, theta = Config(base=str(folder / "base"), out="run", end=("<|end|>",)), random_params(SHAPE)
+    export(config, SHAPE, theta, theta, {"q_proj.lora_A.weight": torch.zeros(1, 4)})
+    settings = json.loads(Path("run/adapter/adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(tmp_path / "run" / "student")
+
+
 def test_gpt2_gets_the_merged_model_only(tmp_path):
     shape, theta = SHAPES["gpt2"], random_params(SHAPES["gpt2"])
     save_pretrained(tmp_path / "base", theta, shape, None)
-    config = Config(base=str(tmp_path / "base"), out=str(tmp_path / "run"))
+    (tmp_path / "base" / "tokenizer.json").write_text(json.dumps(by_hand()))
+    config = Config(base=str(tmp_path / "base"), out=str(tmp_path / "run"), end=("<|end|>",))
     export(config, shape, theta, theta, {"model.layers.0.mlp.down_proj.lora_A.weight": torch.zeros(1, 48)})
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["model"]
 
@@ -121,24 +176,31 @@ def test_configs_of_checkpoints_can_be_loaded(path):
 
 
 @pytest.mark.slow
-def test_the_export_answers_in_transformers_as_it_does_here(folder):
-    """Greedy, from the same prompt, to the same end."""
+def test_the_export_answers_in_transformers_as_it_does_here(folder, tmp_path):
+    """Greedy, from the same prompt, to the same end, which `generate` takes from the folder."""
     transformers = pytest.importorskip("transformers")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder / "run" / "model").eval()
     shape, theta = load_pretrained(folder / "run" / "model")
-    assert difference(shape, theta, theirs) < 1e-4
     tokenizer = load_tokenizer(folder / "base", ("<|end|>",))
     prompt = tokenizer.encode("Q 3+4\n")
-    ours = sample(build(shape), theta, [prompt], torch.zeros(1, 12), tokenizer.ends, 0.0)
-    answer = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=261)
-    assert answer[0].tolist() == ours.tokens[0, : answer.shape[1]].tolist()
+    ours = lambda *ends: (
+        sample(build(shape), theta, [prompt], torch.zeros(1, 12), ends, 0.0).tokens[0].tolist()
+    )
+    answer = map(tokenizer.decode, zip(ours()[len(prompt) + 2 : -1], strict=True))
+    text = next(text for text in answer if len(tokenizer.encode(text)) == 1)  # one that comes is the end
+    config = Config(base=str(folder / "base"), out=str(tmp_path), end=("<|end|>", text))
+    export(config, shape, theta, {}, {})
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+    assert difference(shape, theta, theirs) < 1e-4
+    found = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0].tolist()
+    assert found == ours(261, *tokenizer.encode(text)) and len(found) < len(prompt) + 12
 
 
 @pytest.mark.slow
-def test_student_and_adapter_are_the_policy_in_peft(folder):
-    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
-    student = transformers.AutoModelForCausalLM.from_pretrained(folder / "run" / "student")
-    adapted = peft.PeftModel.from_pretrained(student, folder / "run" / "adapter").eval()
+def test_student_and_adapter_are_the_policy_in_peft(folder, tmp_path, monkeypatch):
+    """From any working directory, without being told where the student is."""
+    peft = pytest.importorskip("peft")
+    monkeypatch.chdir(tmp_path)
+    adapted = peft.AutoPeftModelForCausalLM.from_pretrained(folder / "run" / "adapter").eval()
     assert difference(*load_pretrained(folder / "run" / "model"), adapted) < 1e-4
     assert difference(*load_pretrained(folder / "run" / "student"), adapted) > 0.01  # w counts
 

@@ -202,6 +202,19 @@ def test_only_a_finished_response_is_rewarded():
     assert rows.rewards.tolist() == rows.finished.float().tolist() and 0 < rows.rewards.sum() < 12
 
 
+def test_a_response_with_an_id_that_no_text_has_is_not_rewarded_and_scored_as_it_was_sampled():
+    """A network may have more ids than the tokenizer."""
+    padded = replace(SMALL, vocab_size=400)
+    policy, made = double(talkative(padded)), job(CONFIG, shape=padded)
+    always = [replace(shown, check=lambda response, answer: True) for shown in TASK.train[:4]]
+    uniforms = torch.rand(4, 6, 10, generator=torch.Generator().manual_seed(0))
+    rows, _ = tasks.attempt(made, policy, always, uniforms, 1.0)
+    unknown, ended = (rows.tokens >= Bytes.n_vocab).any(1), (rows.tokens == EOS).any(1)
+    assert (unknown & ended).any() and (ended & ~unknown).any()
+    assert rows.rewards.bool().tolist() == rows.finished.tolist() == (ended & ~unknown).tolist()
+    torch.testing.assert_close(score_rows(made, policy, rows).float(), rows.logp)
+
+
 ELSEWHERE = {"scale_by_std": False, "normaliser": "sequence", "clip_low": 0.02, "clip_high": 0.1, "kl": 0.3}
 ELSEWHERE |= {"temperature": 1.5, "sample_rows": 9}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge_min.checkpoint import CheckpointError
+from bridge_min.config import ConfigError
 from bridge_min.real.tokenizer import CHARS, GPT2, PATTERNS, SMOLLM2, TokenizerError, load_tokenizer, steps_of
 
 FAMILIES = dict(zip(("gpt2", "smollm2", "qwen", "llama3"), PATTERNS, strict=True))
@@ -75,12 +76,26 @@ def test_a_response_holds_plain_added_tokens_but_neither_special_ones_nor_ends(t
     assert load_tokenizer(tmp_path, ("<think>",)).encode_response("<think>").count(think) == 1
 
 
+def test_a_template_and_its_text_have_the_tokens_of_the_whole(tokenizer):
+    """Pairs merge across the seam."""
+    whole = tokenizer.encode("<|end|> the<think>12the")
+    assert tokenizer.encode("<|end|> t{problem}", "he<think>12the") == whole
+    assert tokenizer.encode("<|end|> {problem}<think>12{problem}", "the") == whole
+
+
 def test_ends_are_those_named_or_else_the_folders(tmp_path):
     write(tmp_path, by_hand())
     assert load_tokenizer(tmp_path).ends == (261,)
     assert load_tokenizer(tmp_path, end=("<think>", "<|end|>")).ends == (262, 261)
-    write(tmp_path, by_hand(), generation_config={"eos_token_id": [262, 261]})
-    assert load_tokenizer(tmp_path).ends == (262, 261)
+    write(tmp_path, by_hand(), generation_config={"eos_token_id": [262]})
+    assert load_tokenizer(tmp_path).ends == (262,)
+
+
+def test_of_several_ends_the_one_that_is_taught_must_be_named(tmp_path):
+    write(tmp_path, by_hand(), config={"eos_token_id": [261, 262]})
+    with pytest.raises(ConfigError, match=r"\['<\|end\|>', '<think>'\]: set end="):
+        load_tokenizer(tmp_path)
+    assert load_tokenizer(tmp_path, ("<think>",)).ends == (262,)
 
 
 @pytest.mark.parametrize("end, eos", [(["<|eot_id|>"], 261), ([""], 261), ([], 99999), ([], "a"), ([], None)])

@@ -7,16 +7,17 @@ import resource
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import pytest
 import torch
 from conftest import gap, size
-from runs import at_step, cut_power, metrics, outcome, ran, run, scores, state
+from runs import arguments, at_step, cut_at_each_write, cut_power, metrics, outcome, ran, run, scores, state
 
 import train
 from bridge_min import bridge, evaluate, tasks
-from bridge_min.base import load_model
+from bridge_min.base import load_model, save_model
 from bridge_min.checkpoint import save_folder, saved_runs
 from bridge_min.config import load_config
 from bridge_min.evaluate import answer_problems
@@ -99,6 +100,25 @@ def test_cut_off_and_resumed_is_the_unbroken_run_to_the_bit(folder, unbroken, mo
     printed, _ = run(folder, "cut", TABLE, "--resume")
     assert "going on after step 2 of 4" in printed and outcome(folder / "cut") == unbroken[1]
     assert state(folder / "cut")["memory"]["draws"].sum() == 4 * 3
+
+
+LAST = pytest.param(2, 17, marks=pytest.mark.slow), (4, 6)  # log 2, last checkpoint 11, model 3, results 1
+
+
+@pytest.mark.parametrize("done, writes", LAST)
+def test_cut_off_before_any_write_and_resumed_a_run_ends_with_the_final_model(
+    copy, folder, unbroken, monkeypatch, done, writes
+):
+    """Where an earlier one lies in its place."""
+    save_model(copy / "model", state(copy, 2)["theta"], load_config(copy / "run.json"))
+    for path in (copy / "results.json", *[copy / "checkpoint-000004"][: 4 - done]):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    resume = partial(train.cli, arguments(folder, "cut short", TABLE, "--resume"))
+    for _ in cut_at_each_write(monkeypatch, copy, folder / "cut short", resume):
+        assert not (folder / "cut short" / "results.json").exists()
+        assert outcome(ran(folder, "cut short", TABLE, "--resume")) == unbroken[1]
+        writes -= 1
+    assert writes == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

@@ -20,11 +20,11 @@ def load_base(config: Config) -> Params:
 
 
 def export(config: Config, shape: ModelConfig, policy: Params, theta: Params, w: Params) -> None:
-    """The merged model; also theta, and w as PEFT has it, but not of GPT-2."""
-    out, base = Path(config.out), Path(config.base)
-    save_pretrained(out / "model", policy, shape, base)
+    """The merged model; also theta, and w as PEFT has it, but not of GPT-2. Raises CheckpointError."""
+    out, base, ends = Path(config.out), Path(config.base), open_base(config)[0].ends
+    save_pretrained(out / "model", policy, shape, base, ends)
     if w and shape.family == "gpt2":
         print("no adapter is saved: of GPT-2, PEFT knows q, k and v as one matrix")
     elif w:
-        save_pretrained(out / "student", theta, shape, base)
-        save_adapter(out / "adapter", w, config.lora_scale, "../student")
+        save_pretrained(out / "student", theta, shape, base, ends)
+        save_adapter(out / "adapter", w, config.lora_scale, out / "student")

@@ -11,12 +11,14 @@ answer.py.
 import json
 import random
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 from ..answer import extract_answer, is_correct, reference_problem
 from ..config import Config, ConfigError, require
 from ..tasks import Problem, Task
+from .tokenizer import LONGEST
 
 NEEDS = 'a line needs {"problem": text, "answer": text or number}, and may have "solution": text'
 ROLES = {"knight": True, "knave": False}
@@ -33,11 +35,12 @@ def load_task(config: Config) -> Task:
     read = lambda name: read_problems(Path(config.data) / name, config.prompt)
     tests = {Path(name).stem: read(name) for name in config.test_files}
     require(len(tests) == len(config.test_files), f"two of test_files = {config.test_files} share a name")
-    lines, fresh = read(config.train_file), {}
-    for problem in lines:
-        fresh.setdefault(same_text(problem), problem)
-    tested = {same_text(problem) for problems in tests.values() for problem in problems}
-    fresh = [problem for text, problem in fresh.items() if text not in tested]
+    lines, first, odd = read(config.train_file), {}, []
+    for problem in [problem for part in (*tests.values(), lines) for problem in part]:
+        known = first.setdefault(same_text(problem), problem)
+        if known is not problem and not known.reward(f"#### {problem.answer}"):
+            odd.append(f"{problem.source}: {problem.answer!r:.80}; {known.source}: {known.answer!r:.80}")
+    fresh = [problem for problem in lines if first[same_text(problem)] is problem]
     random.Random(f"{config.seed}/problems").shuffle(fresh)
     val, left = fresh[: config.val_problems], fresh[config.val_problems :]
     solved = [problem for problem in left if problem.solution]
@@ -48,6 +51,7 @@ def load_task(config: Config) -> Task:
     train = list(dict.fromkeys([*solved[: config.demos], *left]))[: config.train_problems]
     wrong = sum(not demo.reward(demo.solution) for demo in train[: config.demos])
     print(f"{len(lines) - len(fresh)} of {len(lines)} lines are dropped (repeated, or in a test file)")
+    print(f"{len(odd)} repeated problems have another answer than at first", *odd[:20], sep="\n")
     print(f"{wrong} of {config.demos} demonstrations earn no reward")
     for name, problems in tests.items():
         if len(problems) > config.test_problems:
@@ -56,8 +60,8 @@ def load_task(config: Config) -> Task:
 
 
 def same_text(problem: Problem) -> str:
-    """Equal for problems whose texts differ in white space only."""
-    return " ".join(problem.prompt.split())
+    """Equal for problems whose texts differ in white space only, or in how accents are written."""
+    return " ".join(unicodedata.normalize("NFC", problem.text).split())
 
 
 def read_problems(path: Path, prompt: str) -> list[Problem]:
@@ -70,19 +74,28 @@ def read_problems(path: Path, prompt: str) -> list[Problem]:
         raise ConfigError(f"{path} cannot be read: {error}; data is the folder, *_file its files") from None
     problems, faults = [], []
     for number, line in enumerate(lines, 1):
+        source = f"{path}, line {number}"
         try:
-            row = json.loads(line, parse_int=str, parse_float=str)  # a number as it is written
-            problems.append(as_problem(row, prompt))
+            row = json.loads(line, parse_int=str, parse_float=str, object_pairs_hook=once)  # numbers as text
+            problems.append(as_problem(row, prompt, source))
         except (ValueError, RecursionError) as error:
             fault = error if type(error) is ValueError else f"not JSON ({error})"
-            faults.append(f"{path}, line {number}: {fault}")
+            faults.append(f"{source}: {fault}")
     if faults:
         count = f"{len(faults)} of {len(lines)} lines cannot be used, mend or drop them: {NEEDS}"
         raise ConfigError("\n".join([*faults[:20], count]))
     return problems
 
 
-def as_problem(row: Any, prompt: str) -> Problem:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for a key that comes twice."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError(f"a key comes twice in {[key for key, _ in pairs]!r:.80}")
+    return row
+
+
+def as_problem(row: Any, prompt: str, source: str) -> Problem:
     """One line's problem. Raises ValueError that says what is wrong with it."""
     if not isinstance(row, dict):
         raise ValueError("not an object")
@@ -97,13 +110,14 @@ def as_problem(row: Any, prompt: str) -> Problem:
             solution += "\n#### " + ", ".join(answer.split("\n"))
     if not check(f"#### {answer}", answer):  # or every response would score 0
         raise ValueError(f"the reference answer {answer!r} {reference_problem(answer) or 'is refused'}")
-    return Problem(prompt.replace("{problem}", text), answer, solution, check)
+    return Problem(text, answer, solution, check, prompt, source)
 
 
 def field(row: dict[str, Any], name: str, default: str | None = None) -> str:
+    """Raises ValueError for what is no text, blank where there is no default, or too long to be read."""
     value = default if row.get(name) is None else row[name]
-    if not isinstance(value, str) or (default is None and not value.strip()):
-        raise ValueError(f"{name!r} is {value!r:.80}")
+    if not isinstance(value, str) or (default is None and not value.strip()) or len(value) > LONGEST:
+        raise ValueError(f"{name!r} is {value!r:.80} ({len(str(value))} characters, {LONGEST} at most)")
     return value
 
 

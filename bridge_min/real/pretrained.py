@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoint import CheckpointError, check_shapes, read_tensors, write, write_tensors
+from ..checkpoint import CheckpointError, beside, check_shapes, read_tensors, write_tensors
 from ..config import ConfigError, ModelConfig, make, require
 from ..model import Params, build
 
@@ -35,17 +35,13 @@ ONLY = {  # keys that change what is computed -> the values that this network co
 }
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")  # computed, not learnt; in old files
 INDEX, QKV = "model.safetensors.index.json", ("q_proj", "k_proj", "v_proj")
-TOKENIZER_FILES = str.split("tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json")
-TOKENIZER_FILES += str.split("vocab.json merges.txt generation_config.json chat_template.jinja")
+TOKENIZER_FILES = ("*token*.json", "vocab.json", "merges.txt", "chat_template.jinja")
 
 
-def load_pretrained(
-    folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> tuple[ModelConfig, Params]:
-    """The network's shape and weights; says on standard error which file it reads. Raises CheckpointError
-    that names the file, and the key or tensor at fault."""
+def load_pretrained(folder: Path, device: str = "cpu") -> tuple[ModelConfig, Params]:
+    """The network's shape and weights, in float32; says on standard error which file it reads. Raises
+    CheckpointError that names the file, and the key or tensor at fault."""
     shape, theta = read_config(folder), {}
-    no_use = (*BUFFERS, "lm_head.weight") if shape.tie_word_embeddings else BUFFERS  # the embedding once more
     index = folder / INDEX
     with naming(index):
         files = read_json(index)["weight_map"].values() if index.exists() else ["model.safetensors"]
@@ -53,48 +49,54 @@ def load_pretrained(
     for path in paths:
         print(f"reading {path}", file=sys.stderr)
         for name, tensor in read_tensors(path):
-            if name.endswith(no_use):
+            if name.endswith(BUFFERS):
                 continue
-            if not tensor.is_floating_point():
-                raise CheckpointError(f"{path}: tensor {name} is {tensor.dtype}, quantized: not supported")
+            with naming(path):
+                whole = tensor.is_floating_point() and tensor.itemsize > 1
+                require(whole, f"tensor {name} is {tensor.dtype}, quantized: not supported")
+                require(tensor.isfinite().all(), f"tensor {name} holds NaN or infinity")
             parts = from_gpt2(name, tensor) if shape.family == "gpt2" else {name: tensor}
             for ours, part in parts.items():
-                theta[ours] = part.to(device, dtype, copy=True).contiguous()
+                theta[ours] = part.to(device, torch.float32, copy=True).contiguous()
+    head = theta.pop("lm_head.weight", None) if shape.tie_word_embeddings else None  # the embedding once more
     check_shapes(folder, theta, dict(build(shape).named_parameters()))
+    if head is not None and not torch.equal(head, theta["model.embed_tokens.weight"]):
+        raise CheckpointError(f"{folder}: lm_head.weight is not the embedding, but config.json ties them")
     return shape, {name: theta[name] for name in sorted(theta)}  # sums over tensors must not depend on files
 
 
-def save_pretrained(folder: Path, params: Params, shape: ModelConfig, source: Path | None) -> None:
-    """The weights (w merged) as a folder that transformers and vLLM load: config.json, safetensors with the
-    family's names, in shards if large; and the tokenizer's files, copied from the checkpoint `source`, if
-    there is one."""
-    settings = write_config(shape) if source is None else read_json(source / "config.json")
-    dtype = str(next(iter(params.values())).dtype).removeprefix("torch.")
-    settings["dtype" if "dtype" in settings else "torch_dtype"] = dtype
-    for name in () if source is None else TOKENIZER_FILES:
-        if (source / name).exists():
-            write(folder / name, (source / name).read_bytes())
-    write(folder / "config.json", json.dumps(settings, indent=2).encode())
-    parts = shards(to_gpt2(params) if shape.family == "gpt2" else params)
-    names = [f"model-{k + 1:05}-of-{len(parts):05}.safetensors" for k in range(len(parts))]
-    names = names if len(parts) > 1 else ["model.safetensors"]
-    for name, part in zip(names, parts, strict=True):
-        print(f"writing {folder / name}", file=sys.stderr)
-        write_tensors(folder / name, part, format="pt")
-    weight_map = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
-    write(folder / INDEX, json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2).encode())
+def save_pretrained(folder: Path, W: Params, shape: ModelConfig, base: Path | None, ends: tuple = ()) -> None:
+    """The weights W (w merged) as a folder that transformers and vLLM load, whole and in place of the old:
+    config.json, safetensors with the family's names, in shards if large; `ends`, ids that end a response; and
+    the tokenizer's files, copied from the checkpoint `base`, if there is one. How that was best sampled
+    (penalties, top-k) is left out: nothing was trained so. Raises CheckpointError."""
+    settings = write_config(shape) if base is None else read_json(base / "config.json")
+    settings.pop("torch_dtype", None)  # the older name of dtype
+    settings["dtype"] = str(next(iter(W.values())).dtype).removeprefix("torch.")
+    eos = {"eos_token_id": list(ends) or None}
+    files = {"config.json": settings | eos, "generation_config.json": eos}
+    parts = shards(to_gpt2(W) if shape.family == "gpt2" else W)
+    weight_map = {tensor: name for name, part in parts.items() for tensor in part}
+    files |= {INDEX: {"metadata": {}, "weight_map": weight_map}} if len(parts) > 1 else {}
+    with beside(folder) as draft:
+        draft.mkdir()
+        for path in [path for name in TOKENIZER_FILES for path in base.glob(name)] if base else ():
+            (draft / path.name).write_bytes(path.read_bytes())
+        for name, content in files.items():
+            (draft / name).write_text(json.dumps(content, indent=2))
+        for name, part in parts.items():
+            print(f"writing {folder / name}", file=sys.stderr)
+            write_tensors(draft / name, part, format="pt")
 
 
-def shards(tensors: Params) -> list[Params]:
-    """The tensors in the order of their names, cut into files of at most SHARD bytes."""
-    parts, room = [], 0
+def shards(tensors: Params) -> dict[str, Params]:
+    """File -> its tensors, in the order of their names: those that begin within the same SHARD bytes."""
+    parts, seen = {}, 0
     for name in sorted(tensors):
-        room -= tensors[name].nbytes
-        if room < 0:
-            parts.append({})
-            room = SHARD - tensors[name].nbytes
-        parts[-1][name] = tensors[name]
-    return parts
+        parts.setdefault(seen // SHARD, {})[name] = tensors[name]
+        seen += tensors[name].nbytes
+    names = [f"model-{k + 1:05}-of-{len(parts):05}.safetensors" for k in range(len(parts))]
+    return dict(zip(names if len(parts) > 1 else ["model.safetensors"], parts.values(), strict=True))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def our_settings(given: dict[str, Any]) -> dict[str, Any]:
     family = given["model_type"]
     if family == "gpt2":
         given = given | {ours: given[theirs] for ours, theirs in zip(SIZES, GPT2_SIZES, strict=True)}
-        given |= {"intermediate_size": given.get("n_inner") or 4 * given["n_embd"], "rope_theta": 10000.0}
+        given |= {"intermediate_size": given.get("n_inner") or 4 * given["n_embd"]}
     fields = {"family": family, **{name: given[name] for name in (*SIZES, "intermediate_size")}}
     fields["num_key_value_heads"] = given.get("num_key_value_heads") or given["num_attention_heads"]
     fields["head_dim"] = given.get("head_dim") or (128 if family == "qwen3" else 0)
@@ -155,7 +157,7 @@ def our_settings(given: dict[str, Any]) -> dict[str, Any]:
     rope = given.get("rope_parameters") or given.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     require(kind in ("default", "llama3"), f"rope_type {kind!r} is not supported, only default and llama3")
-    fields["rope_theta"] = rope["rope_theta"] if "rope_theta" in rope else given["rope_theta"]
+    fields["rope_theta"] = rope.get("rope_theta", given.get("rope_theta", 10000.0))  # the oldest name none
     fields["rope_scaling"] = tuple(float(rope[name]) for name in LLAMA3) if kind == "llama3" else ()
     return fields
 

@@ -7,7 +7,7 @@ never from token values. Read on in jsonl.py, where the texts come from.
 """
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,26 +53,27 @@ class Tokenizer:
     n_vocab: int  # one more than the largest token
     ends: tuple[int, ...] = ()  # tokens that end a response; a demonstration is ended by the first
 
-    def encode(self, text: str) -> list[int]:
-        """The tokens of a prompt: special tokens that are written in it are tokens. Raises TokenizerError for
-        more than 250,000 characters."""
-        return self._encode(text, self.added)
+    def encode(self, template: str, text: str = "{problem}") -> list[int]:
+        """The tokens of a prompt, a template with a text for {problem}: special tokens in the template are
+        tokens, in the text they are only text. Raises TokenizerError for more than 250,000 characters."""
+        fill = lambda part: self._encode(part.replace("{problem}", text))  # pairs may merge across the seam
+        return list(cut(template, self.added, fill))
 
     def encode_response(self, text: str) -> list[int]:
-        """The tokens of a response, and its end: the text of a special token, or of an end, is only text."""
-        added = {token: k for token, k in self.plain.items() if k not in self.ends}
-        return [*self._encode(text, added), self.ends[0]]
+        """The tokens of a response, and its end: the text of a special token, or of an end, is only text.
+        Raises TokenizerError for more than 250,000 characters."""
+        return [*self._encode(text), self.ends[0]]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of any tokens: one that does not exist has none, broken UTF-8 becomes U+FFFD."""
         known = [self.texts[token] for token in tokens if 0 <= token < self.n_vocab]
         return b"".join(known).decode("utf-8", "replace")
 
-    def _encode(self, text: str, added: Mapping[str, int]) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         if len(text) > LONGEST:
             raise TokenizerError(f"a text of {len(text)} characters is too long: {LONGEST} are read at once")
-        parts = cut(text.encode("utf-8", "replace").decode(), added)
-        return [t for part in parts for t in ([part] if isinstance(part, int) else self._merge(part))]
+        plain = {token: k for token, k in self.plain.items() if k not in self.ends}
+        return list(cut(text.encode("utf-8", "replace").decode(), plain, self._merge))
 
     def _merge(self, text: str) -> list[int]:
         if self.nfc:  # only now: it could join an added token's last character to the next one
@@ -87,15 +88,15 @@ class Tokenizer:
         return tokens
 
 
-def cut(text: str, added: Mapping[str, int]) -> Iterator[str | int]:
-    """The text in parts, added tokens as their ids: the leftmost is taken and, of those, the longest."""
+def cut(text: str, added: Mapping[str, int], read: Callable[[str], list[int]]) -> Iterator[int]:
+    """The tokens of a text: of added ones the leftmost and, of those, the longest; `read` makes the rest."""
     start, present = 0, [token for token in added if token in text]
     while found := [(at, -len(token), token) for token in present if (at := text.find(token, start)) >= 0]:
         at, _, token = min(found)
-        yield text[start:at]
+        yield from read(text[start:at])
         yield added[token]
         start = at + len(token)
-    yield text[start:]
+    yield from read(text[start:])
 
 
 # --- A folder in Hugging Face's format ----------------------------------------------------------------------
@@ -103,12 +104,15 @@ def cut(text: str, added: Mapping[str, int]) -> Iterator[str | int]:
 
 def load_tokenizer(folder: Path, end: Sequence[str] = ()) -> Tokenizer:
     """The tokenizer of a folder with tokenizer.json. `end`: texts of the tokens that end a response, if not
-    those that the folder names. Raises TokenizerError, or CheckpointError for a file that is no JSON."""
+    that which the folder names. Raises TokenizerError, ConfigError where the folder names several (the first
+    is not always the one that ends a chat turn), or CheckpointError for a file that is no JSON."""
     with naming(folder / "tokenizer.json", TokenizerError):
         tokenizer = build(read_json(folder / "tokenizer.json"))
     ends = [tokenizer.encode(text) for text in end] or folder_ends(folder)
     if not ends or any(len(tokens) != 1 or tokens[0] not in range(tokenizer.n_vocab) for tokens in ends):
         raise TokenizerError(f"{folder}: a response ends with one token; end or eos_token_id gives {ends}")
+    texts = [tokenizer.decode(tokens) for tokens in ends]
+    require(end or len(ends) == 1, f"{folder}: eos_token_id lists {texts}: set end=, that to be taught first")
     return replace(tokenizer, ends=tuple(token for [token] in ends))
 
 
