@@ -36,10 +36,11 @@ def require(condition: object, message: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network. Every field but `family` means what it means in a Hugging Face `config.json`."""
+    """The network. Every field but the first two means what it means in a Hugging Face `config.json`."""
 
     family: Literal["llama", "qwen2", "qwen3", "gpt2"] = "llama"  # its norms, biases and positions
-    vocab_size: Count = 258  # tokens
+    words: Index = 0  # tokens that the tokenizer has: the head gives no others; 0: vocab_size
+    vocab_size: Count = 258  # tokens, padding included
     hidden_size: Count = 64  # channels of the residual stream
     intermediate_size: Count = 192  # channels inside the feed-forward block
     num_hidden_layers: Count = 3  # blocks

@@ -166,7 +166,7 @@ class GPT(nn.Module):
         return (self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head).weight
 
     def forward(self, tokens: Tensor, where: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """Next-token logits (N, T, vocab) for tokens (N, T) int64; or (n, vocab), only at the n places where
+        """Next-token logits (N, T, words) for tokens (N, T) int64; or (n, words), only at the n places where
         `where` (N, T) is true. Rows are padded on the right: attention is causal, so that needs no mask.
 
         With an empty cache the tokens are written there too; behind those that it has seen, one token of each
@@ -175,7 +175,7 @@ class GPT(nn.Module):
         x = self.model(tokens, cache)  # (N, T, C)
         if where is not None:
             x = x.flatten(0, 1).index_select(0, where.flatten().nonzero()[:, 0])  # (n, C)
-        return F.linear(x, self.head)
+        return F.linear(x, self.head)[..., : self.config.words or None]
 
 
 def build(config: ModelConfig) -> GPT:

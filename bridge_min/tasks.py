@@ -68,8 +68,8 @@ class Bytes:
         return [*self.encode(text), *self.ends]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of any tokens: the end has none, broken UTF-8 becomes U+FFFD."""
-        return bytes(token for token in tokens if token < 256).decode("utf-8", "replace")
+        """The text of any tokens: the end has none, broken UTF-8 and token 256 become U+FFFD."""
+        return bytes(min(token, 255) for token in tokens if token != 257).decode("utf-8", "replace")
 
 
 @dataclass(frozen=True)
@@ -160,16 +160,14 @@ def attempt(
     job: Job, W: Params, problems: list[Problem], uniforms: Tensor, temperature: float
 ) -> tuple[Rows, list[str]]:
     """P problems tried by pi_W, G times each, with rewards, and the texts; uniforms (P, G, max_new). A
-    response that was cut off has no reward: its answer may go on. One with an id that no text has (a network
-    may have more than the tokenizer) counts as cut off: what it says cannot be read, and what is scored stays
-    the policy that sampled. Raises FloatingPointError if a log-prob is not finite."""
+    response that was cut off has no reward: its answer may go on. Raises FloatingPointError if a log-prob is
+    not finite."""
     model, ends, G = job.runtime.model, job.tokenizer.ends, uniforms.shape[1]
     prompts, parts = [job.tokenizer.encode(problem.template, problem.text) for problem in problems], []
     for some in torch.arange(len(problems)).split(max(1, job.config.sample_rows // G)):
         asked = [prompts[i] for i in some]
         parts.append(sample(model, W, asked, uniforms[some].flatten(0, 1), ends, temperature))
     rows = join(parts)
-    rows.finished &= (rows.tokens < job.tokenizer.n_vocab).all(1)
     texts, finished = responses(rows, job.tokenizer), rows.finished.tolist()
     rewards = [problems[i // G].reward(text) if finished[i] else 0.0 for i, text in enumerate(texts)]
     rows.rewards = torch.tensor(rewards, device=rows.tokens.device)

@@ -65,16 +65,24 @@ def test_a_file_for_others_has_no_metadata_but_the_format(folder):
         assert file.metadata() == {"format": "pt"}
 
 
-def test_a_large_model_is_cut_into_shards_that_an_index_names(folder, monkeypatch):
-    shape, theta = load_pretrained(folder)
-    monkeypatch.setattr(pretrained, "SHARD", 20_000)
-    save_pretrained(folder / "cut", theta, shape, folder)
-    sizes = [path.stat().st_size for path in (folder / "cut").glob("*.safetensors")]
-    assert len(sizes) > 2 and max(sizes) < 20_000 + max(W.nbytes for W in theta.values()) + 2_000
-    assert same(load_pretrained(folder / "cut")[1], theta)
-    next(iter((folder / "cut").glob("*-00002-*"))).unlink()
-    with pytest.raises(CheckpointError, match=r"00002-of-.* cannot be read"):
-        load_pretrained(folder / "cut")
+def cut(folder):
+    """The weights in two files that an index names, as large checkpoints come."""
+    tensors, weight_map = load_file(folder / "model.safetensors"), {}
+    for k, name in enumerate(tensors):
+        weight_map[name] = f"model-{k % 2}.safetensors"
+    for file in {*weight_map.values()}:
+        save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "model.safetensors").unlink()
+
+
+def test_shards_are_read(folder):
+    theta = load_pretrained(folder)[1]
+    cut(folder)
+    assert same(load_pretrained(folder)[1], theta)
+    (folder / "model-1.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model-1.safetensors cannot be read"):
+        load_pretrained(folder)
 
 
 def test_the_sources_settings_and_tokenizer_are_kept(folder):
@@ -94,15 +102,11 @@ def test_weights_are_read_as_float32(folder):
     assert same(load_pretrained(folder)[1], {name: W.float() for name, W in theta.items()})
 
 
-def test_a_folder_keeps_no_weights_of_before(folder, monkeypatch):
+def test_a_folder_keeps_no_weights_of_before(folder):
     shape, theta = load_pretrained(folder)
-    weights = lambda: sorted(path.name for path in folder.glob("model*"))
-    monkeypatch.setattr(pretrained, "SHARD", 20_000)
+    cut(folder)
     save_pretrained(folder, theta, shape, folder)
-    assert len(weights()) > 3 and "model.safetensors" not in weights()
-    monkeypatch.undo()
-    save_pretrained(folder, theta, shape, folder)
-    assert weights() == ["model.safetensors"]
+    assert [path.name for path in folder.glob("model*")] == ["model.safetensors"]
 
 
 def test_a_folder_stays_as_it_is_until_the_new_one_is_whole(folder, monkeypatch):
@@ -265,9 +269,8 @@ def test_logits_are_those_of_transformers(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("from_theirs", [True, False])
-def test_a_saved_folder_is_one_of_transformers(name, from_theirs, tmp_path, monkeypatch):
+def test_a_saved_folder_is_one_of_transformers(name, from_theirs, tmp_path):
     transformers = pytest.importorskip("transformers")
-    monkeypatch.setattr(pretrained, "SHARD", 20_000)
     shape, theta = SHAPES[name], random_params(SHAPES[name])
     if from_theirs:
         hugging_face(name, tmp_path / "from")

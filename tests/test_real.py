@@ -28,7 +28,7 @@ from bridge_min.real.tokenizer import load_tokenizer
 from bridge_min.rollout import sample
 
 ROOT = Path(__file__).resolve().parents[1]
-SHAPE = ModelConfig(family="qwen2", vocab_size=264, num_hidden_layers=2, hidden_size=32, intermediate_size=48)
+SHAPE = ModelConfig(family="qwen2", vocab_size=272, num_hidden_layers=2, hidden_size=32, intermediate_size=48)
 CONFIG = """
 base, task, data, train_file, test_files = "{0}/base", "jsonl", "{0}", "train.jsonl", ("a.jsonl", "b.jsonl")
 prompt, end, threads = "Q {{problem}}\\n", ("<|end|>",), 1
@@ -64,11 +64,19 @@ def test_the_model_has_the_tokenizer_of_its_base(folder):
     assert load_tokenizer(folder / "run" / "model", ("<|end|>",)).ends == (261,)
 
 
-def test_the_export_names_what_ends_a_response_here(folder):
-    for name in ("config", "generation_config"):
-        for part in ("model", "student"):
-            settings = json.loads((folder / "run" / part / f"{name}.json").read_text())
-            assert settings["eos_token_id"] == [261]
+def test_the_network_gives_only_ids_that_the_tokenizer_has(folder):
+    job = train.open_job(load_config(folder / "config.py"))
+    assert job.runtime.model.config.words == job.tokenizer.n_vocab < SHAPE.vocab_size
+
+
+def test_the_export_names_what_ends_a_response_here_and_what_is_never_sampled(folder):
+    for part in ("model", "student"):
+        read = lambda name, part=part: json.loads((folder / "run" / part / name).read_text())
+        assert read("config.json")["eos_token_id"] == [261]
+        assert read("generation_config.json") == {
+            "eos_token_id": [261],
+            "suppress_tokens": [*range(264, 272)],
+        }
 
 
 def test_a_run_in_pieces_is_the_same_to_the_bit(folder, monkeypatch):

@@ -13,9 +13,10 @@ from test_rollout import talkative
 
 from bridge_min import arith, tasks
 from bridge_min.arith import WORDINGS, check, demonstration, document, draw, problem, worked
-from bridge_min.bridge import Step, gradients, j_rl, plain_runtime
+from bridge_min.bridge import Step, gradients, j_rl, plain_runtime, policy_logprobs
 from bridge_min.config import Config, ConfigError
 from bridge_min.model import build
+from bridge_min.scale.recompute import chunked_logprobs
 from bridge_min.tasks import Bytes, Job, choose_problems, demonstrate, load_world, roll_out, score_rows
 
 CONFIG = Config(
@@ -202,17 +203,16 @@ def test_only_a_finished_response_is_rewarded():
     assert rows.rewards.tolist() == rows.finished.float().tolist() and 0 < rows.rewards.sum() < 12
 
 
-def test_a_response_with_an_id_that_no_text_has_is_not_rewarded_and_scored_as_it_was_sampled():
+def test_ids_that_no_text_has_are_neither_sampled_nor_scored():
     """A network may have more ids than the tokenizer."""
-    padded = replace(SMALL, vocab_size=400)
-    policy, made = double(talkative(padded)), job(CONFIG, shape=padded)
-    always = [replace(shown, check=lambda response, answer: True) for shown in TASK.train[:4]]
+    padded = replace(SMALL, vocab_size=600)
+    policy = double(talkative(padded))
     uniforms = torch.rand(4, 6, 10, generator=torch.Generator().manual_seed(0))
-    rows, _ = tasks.attempt(made, policy, always, uniforms, 1.0)
-    unknown, ended = (rows.tokens >= Bytes.n_vocab).any(1), (rows.tokens == EOS).any(1)
-    assert (unknown & ended).any() and (ended & ~unknown).any()
-    assert rows.rewards.bool().tolist() == rows.finished.tolist() == (ended & ~unknown).tolist()
-    torch.testing.assert_close(score_rows(made, policy, rows).float(), rows.logp)
+    free, cut = (job(CONFIG, shape=replace(padded, words=words)) for words in (0, Bytes.n_vocab))
+    other, rows = (tasks.attempt(job, policy, TASK.train[:4], uniforms, 1.0)[0] for job in (free, cut))
+    assert other.tokens.max() >= Bytes.n_vocab > rows.tokens.max()
+    for logprobs in (policy_logprobs, chunked_logprobs):
+        torch.testing.assert_close(logprobs(cut.runtime.model, policy, rows).float(), rows.logp)
 
 
 ELSEWHERE = {"scale_by_std": False, "normaliser": "sequence", "clip_low": 0.02, "clip_high": 0.1, "kl": 0.3}

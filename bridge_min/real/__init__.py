@@ -1,6 +1,7 @@
 """Real checkpoints and files of problems: formats of others, in and out. train.py comes in by these three
 functions and by jsonl.py. Read on in pretrained.py."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import Config, ModelConfig
@@ -12,7 +13,8 @@ from .tokenizer import Tokenizer, load_tokenizer
 
 def open_base(config: Config) -> tuple[Tokenizer, ModelConfig]:
     """What is known of the checkpoint before its weights are read."""
-    return load_tokenizer(Path(config.base), config.end), read_config(Path(config.base))
+    tokenizer = load_tokenizer(Path(config.base), config.end)
+    return tokenizer, replace(read_config(Path(config.base)), words=tokenizer.n_vocab)
 
 
 def load_base(config: Config) -> Params:

@@ -21,7 +21,6 @@ from ..checkpoint import CheckpointError, beside, check_shapes, read_tensors, wr
 from ..config import ConfigError, ModelConfig, make, require
 from ..model import Params, build
 
-SHARD = 4 << 30  # bytes of a weight file
 FAMILIES = ("llama", "qwen2", "qwen3", "gpt2")
 SIZES = str.split("vocab_size hidden_size num_hidden_layers num_attention_heads max_position_embeddings")
 SIZES += ["rms_norm_eps"]
@@ -34,7 +33,7 @@ ONLY = {  # keys that change what is computed -> the values that this network co
     **{"layer_types": ({"full_attention"},), **dict.fromkeys(OFF, (False,))},
 }
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")  # computed, not learnt; in old files
-INDEX, QKV = "model.safetensors.index.json", ("q_proj", "k_proj", "v_proj")
+WEIGHTS, INDEX, QKV = "model.safetensors", "model.safetensors.index.json", ("q_proj", "k_proj", "v_proj")
 TOKENIZER_FILES = ("*token*.json", "vocab.json", "merges.txt", "chat_template.jinja")
 
 
@@ -44,7 +43,7 @@ def load_pretrained(folder: Path, device: str = "cpu") -> tuple[ModelConfig, Par
     shape, theta = read_config(folder), {}
     index = folder / INDEX
     with naming(index):
-        files = read_json(index)["weight_map"].values() if index.exists() else ["model.safetensors"]
+        files = read_json(index)["weight_map"].values() if index.exists() else [WEIGHTS]
         paths = [folder / name for name in sorted({Path(file).name for file in files})]
     for path in paths:
         print(f"reading {path}", file=sys.stderr)
@@ -67,36 +66,22 @@ def load_pretrained(folder: Path, device: str = "cpu") -> tuple[ModelConfig, Par
 
 def save_pretrained(folder: Path, W: Params, shape: ModelConfig, base: Path | None, ends: tuple = ()) -> None:
     """The weights W (w merged) as a folder that transformers and vLLM load, whole and in place of the old:
-    config.json, safetensors with the family's names, in shards if large; `ends`, ids that end a response; and
-    the tokenizer's files, copied from the checkpoint `base`, if there is one. How that was best sampled
-    (penalties, top-k) is left out: nothing was trained so. Raises CheckpointError."""
+    config.json, one file of weights with the family's names; `ends`, ids that end a response, and what is
+    never sampled; and the tokenizer's files, copied from the checkpoint `base`, if there is one. How that was
+    best sampled (penalties, top-k) is left out: nothing was trained so. Raises CheckpointError."""
     settings = write_config(shape) if base is None else read_json(base / "config.json")
     settings.pop("torch_dtype", None)  # the older name of dtype
     settings["dtype"] = str(next(iter(W.values())).dtype).removeprefix("torch.")
-    eos = {"eos_token_id": list(ends) or None}
-    files = {"config.json": settings | eos, "generation_config.json": eos}
-    parts = shards(to_gpt2(W) if shape.family == "gpt2" else W)
-    weight_map = {tensor: name for name, part in parts.items() for tensor in part}
-    files |= {INDEX: {"metadata": {}, "weight_map": weight_map}} if len(parts) > 1 else {}
+    end, words = {"eos_token_id": list(ends) or None}, shape.words or shape.vocab_size
+    never = {"suppress_tokens": [*range(words, shape.vocab_size)] or None}  # ids that no text has
     with beside(folder) as draft:
         draft.mkdir()
         for path in [path for name in TOKENIZER_FILES for path in base.glob(name)] if base else ():
             (draft / path.name).write_bytes(path.read_bytes())
-        for name, content in files.items():
-            (draft / name).write_text(json.dumps(content, indent=2))
-        for name, part in parts.items():
-            print(f"writing {folder / name}", file=sys.stderr)
-            write_tensors(draft / name, part, format="pt")
-
-
-def shards(tensors: Params) -> dict[str, Params]:
-    """File -> its tensors, in the order of their names: those that begin within the same SHARD bytes."""
-    parts, seen = {}, 0
-    for name in sorted(tensors):
-        parts.setdefault(seen // SHARD, {})[name] = tensors[name]
-        seen += tensors[name].nbytes
-    names = [f"model-{k + 1:05}-of-{len(parts):05}.safetensors" for k in range(len(parts))]
-    return dict(zip(names if len(parts) > 1 else ["model.safetensors"], parts.values(), strict=True))
+        (draft / "config.json").write_text(json.dumps(settings | end, indent=2))
+        (draft / "generation_config.json").write_text(json.dumps(end | never, indent=2))
+        print(f"writing {folder / WEIGHTS}", file=sys.stderr)
+        write_tensors(draft / WEIGHTS, to_gpt2(W) if shape.family == "gpt2" else W, format="pt")
 
 
 def read_json(path: Path) -> dict[str, Any]:

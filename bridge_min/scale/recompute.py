@@ -59,11 +59,11 @@ def chunked_logprobs(model: GPT, W: Params, rows: Rows, temperature: float = 1.0
     hidden = functional_call(model.model, trunk, (rows.tokens,)).flatten(0, 1)  # (N T, C)
     place, tokens = rows.mask.flatten().nonzero()[:, 0], rows.tokens.flatten()
 
-    def score(h: Tensor, head: Tensor, following: Tensor) -> Tensor:
-        return token_logprobs(F.linear(h, head), following, torch.ones_like(following).bool(), temperature)
+    def score(h: Tensor, head: Tensor, said: Tensor) -> Tensor:
+        logits = F.linear(h, head)[:, : model.config.words or None]
+        return token_logprobs(logits, said, torch.ones_like(said).bool(), temperature)
 
-    before = lambda at: hidden.index_select(0, at - 1)  # each token is predicted by the one before
-    parts = place.split(AT_ONCE)
-    logp = [Recompute.apply(partial(score, following=tokens[at]), before(at), head) for at in parts]
-    logp = torch.cat(logp)  # (n,)
+    # each token is predicted by the one before
+    some = lambda at: Recompute.apply(partial(score, said=tokens[at]), hidden.index_select(0, at - 1), head)
+    logp = torch.cat([some(at) for at in place.split(AT_ONCE)])  # (n,)
     return logp.new_zeros(tokens.numel()).index_copy(0, place, logp).view(rows.tokens.shape)  # (N, T)
