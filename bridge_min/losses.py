@@ -5,7 +5,6 @@ the *whole* batch and are zero outside responses. So a micro-batch is a slice of
 no gradient may be left out: the weights count them all the same. Read on in rollout.py.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from .model import float32_at_least
 
-MOST = 3.0  # importance ratio; a token beyond has no gradient
+MOST = 1.0986123  # log of an importance ratio of 3: a token beyond has no gradient
 
 
 def token_logprobs(logits: Tensor, tokens: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
@@ -68,23 +67,21 @@ def grpo_objective(
 
     logp, old_logp, ref_logp, weights (N, T); advantages (N,). rho = exp(logp - old_logp) is 1 in the first
     update after sampling: then J_RL is the mean advantage, which says nothing, and its gradient is the policy
-    gradient. The shadow has other ratios; rho is cut off at MOST (or 1 + clip_high), as a negative A has no
-    other bound (dual clip, 1912.09729). clip_high > clip_low is DAPO's clip-higher. The statistics are
-    weighted sums, so that those of micro-batches add up.
+    gradient. The shadow has other ratios; rho is cut off at 3, as a negative A has no other bound (dual clip,
+    1912.09729). clip_high > clip_low is DAPO's clip-higher. The statistics are weighted sums, so that those
+    of micro-batches add up.
 
     KL by rho (exp(d) - d - 1), d = ref_logp - logp (2512.02556, section 3.1): value and gradient, -rho d per
     log-prob, are in the mean those of the KL at each token, whoever sampled. Without rho the gradient would
     be that of KL(pi_ref || pi), and explode where pi is far below pi_ref.
     """
-    response, A, most = weights > 0, advantages[:, None], math.log(max(MOST, 1 + clip_high))  # (N, T), (N, 1)
-    log_ratio = (logp - old_logp).where(response, 0.0).clamp(max=most)  # (N, T)
-    ratio = log_ratio.exp()
+    log_ratio = (logp - old_logp).where(weights > 0, 0.0).clamp(max=MOST)  # (N, T)
+    A, ratio = advantages[:, None], log_ratio.exp()  # (N, 1), (N, T)
     surrogate = torch.minimum(ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A)  # (N, T)
-    clipped = (A > 0) & (ratio > 1 + clip_high) | (A < 0) & ((ratio < 1 - clip_low) | (log_ratio >= most))
+    clipped = (A > 0) & (ratio > 1 + clip_high) | (A < 0) & ((ratio < 1 - clip_low) | (log_ratio >= MOST))
     stats = {"ratio": (weights * ratio).sum(), "clipped": (weights * clipped).sum(), "weight": weights.sum()}
     if kl:
-        d_old = (ref_logp - old_logp).where(response, 0.0)  # (N, T)
+        d_old = (ref_logp - old_logp).where(weights > 0, 0.0)  # (N, T)
         divergence = d_old.exp() - ratio * (1 + d_old - log_ratio)  # the same, without exp(d)
-        surrogate = surrogate - kl * divergence
-        stats["kl"] = (weights * divergence).sum()
+        surrogate, stats["kl"] = surrogate - kl * divergence, (weights * divergence).sum()
     return (weights * surrogate).sum(), {name: value.detach() for name, value in stats.items()}
