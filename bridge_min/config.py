@@ -122,7 +122,9 @@ class Config:
     temperature: Above0 = 1.0  # of sampling in training and for pass@k
     demos_per_step: Count = 16  # demonstrations per step; the first prompts are theirs
     clip_low: Share = 0.2  # epsilon_low of the importance ratio
-    clip_high: NotNegative = 0.2  # epsilon_high; above clip_low it is "clip-higher"
+    clip_high: Annotated[float, (0, 2), "a number in 0..2: ratios end at 3"] = (
+        0.2  # epsilon_high; clip-higher
+    )
     scale_by_std: bool = True  # divide advantages by the group's standard deviation
     normaliser: Literal["token", "sequence"] = "token"  # J_RL averages over all tokens, or per response first
     kl: NotNegative = 0.0  # weight of the KL to the frozen base

@@ -57,13 +57,12 @@ def test_clipping_stops_the_gradient_only_where_it_would_go_further():
 
 
 def test_a_negative_advantage_pushes_no_token_beyond_thrice_its_probability():
-    """Where one became 19,930 times as likely, it would have the step to itself. A wider clip_high holds."""
+    """Where one became 19,930 times as likely, it would have the step to itself."""
     old, A, weights = torch.full((1, 3), -10.0), torch.tensor([-1.0]), torch.full((1, 3), 1 / 3)
     logp = old + torch.tensor([2.9, 3.1, 19930.0]).log()
     assert gradient(logp, old, A, weights)[0].tolist() == pytest.approx([-2.9 / 3, 0, 0], rel=1e-5)
     J, stats = grpo_objective(logp, old, A, weights)
     assert float(J) == pytest.approx(-8.9 / 3) and float(stats["clipped"]) == pytest.approx(2 / 3)
-    assert gradient(logp, old, -A, weights, clip_high=4.0)[0].tolist() == pytest.approx([2.9 / 3, 3.1 / 3, 0])
 
 
 @pytest.mark.parametrize("old", [(1.0, 0.5, -0.5, -1.0), (0.6, 0.7, 0.0, -0.6)], ids=["on policy", "off it"])
