@@ -22,6 +22,7 @@ Count = Annotated[int, (1, math.inf), "a whole number, 1 or more"]
 Index = Annotated[int, (0, math.inf), "a whole number, 0 or more"]
 Share = Annotated[float, (0, 1), "a number in 0..1"]
 Above0 = Annotated[float, (math.ulp(0.0), math.inf), "a number above 0"]
+UpTo2 = Annotated[float, (0, 2), "a number in 0..2"]
 NotNegative = Annotated[float, (0, math.inf), "a number, 0 or more"]
 
 
@@ -122,9 +123,7 @@ class Config:
     temperature: Above0 = 1.0  # of sampling in training and for pass@k
     demos_per_step: Count = 16  # demonstrations per step; the first prompts are theirs
     clip_low: Share = 0.2  # epsilon_low of the importance ratio
-    clip_high: Annotated[float, (0, 2), "a number in 0..2: ratios end at 3"] = (
-        0.2  # epsilon_high; clip-higher
-    )
+    clip_high: UpTo2 = 0.2  # epsilon_high; above clip_low it is "clip-higher"; ratios end at 3
     scale_by_std: bool = True  # divide advantages by the group's standard deviation
     normaliser: Literal["token", "sequence"] = "token"  # J_RL averages over all tokens, or per response first
     kl: NotNegative = 0.0  # weight of the KL to the frozen base
