@@ -126,7 +126,7 @@ def large(config: Config, shape: ModelConfig | None = None, new: int = 512) -> d
         torch.cuda.reset_peak_memory_stats()
         job()
         found[f"{name}, peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
-    return found | {"GiB by the README, without activations": numbers * (24 + 8 + 2) / 2**30}
+    return found | {"GiB by the README, without activations": numbers * (28 + 8 + 2) / 2**30}
 
 
 PARTS = {"agree": agree, "large": large, "steps": partial(bench.steps, endless=True)}
