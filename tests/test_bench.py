@@ -1,11 +1,14 @@
 """The benchmark: medians by hand, and that each part of it runs on a toy, with the rivals or without."""
 
 import json
+from functools import partial
 
 import pytest
 
 from bridge_min.bench import __main__ as bench
+from bridge_min.bench import gpu
 from bridge_min.config import ConfigError, ModelConfig, load_config
+from bridge_min.rollout import pack
 
 TINY = """
 threads, base_steps, base_batch, prompts, group, demos_per_step, max_new = 1, 1, 4, 2, 2, 2, 4
@@ -59,3 +62,47 @@ def test_unknown_sections_and_tasks_are_refused(path):
         bench.main(str(path), "--only=step")
     with pytest.raises(ConfigError, match="toy worlds"):
         bench.main(str(path), "--only=steps", "--task=jsonl")
+
+
+SHAPE = ModelConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1)
+
+
+def test_the_gpu_script_runs_here_where_all_agrees_and_one_part_may_fail(path, capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "SMALL", SHAPE)
+    large, steps = partial(gpu.large, shape=SHAPE, new=2), gpu.PARTS["steps"]
+    assert bench.main(str(path), sections={"agree": gpu.agree, "large": large, "steps": steps}, file="gpu")
+    found = json.loads((path.parent / "gpu.json").read_text())
+    assert len(found["agree"]) == 9 * len(gpu.CASES) and max(found["agree"].values()) < 1e-6
+    assert found["large"]["update, tokens/s"] > 0 and found["steps"]["update, first_order"] > 0
+    sections = {"broken": lambda config: 1 / 0, "steps": lambda config: {"one": 1.0}}
+    assert not bench.main(str(path), sections=sections, file="gpu")
+    assert "broken: FAILED" in (printed := capsys.readouterr().out) and "| one | 1 |" in printed
+    assert json.loads((path.parent / "gpu.json").read_text())["broken"] == {}
+
+
+def test_a_weight_that_differs_on_the_gpu_is_a_failure(path, capsys, monkeypatch):
+    original = gpu.findings
+
+    def spoiled(config, players, rows=None):
+        if rows:
+            players["theta"]["model.layers.0.mlp.up_proj.weight"][0, 0] += 0.5
+        return original(config, players, rows)
+
+    monkeypatch.setattr(gpu, "SMALL", SHAPE)
+    monkeypatch.setattr(gpu, "CASES", gpu.CASES[::4])
+    monkeypatch.setattr(gpu, "findings", spoiled)
+    assert not bench.main(str(path), sections={"agree": gpu.agree}, file="gpu")
+    printed = capsys.readouterr().out
+    assert (
+        "| llama, float32: first_order, w, **FAIL** |" in printed
+        and "bfloat16: logits, not judged" in printed
+    )
+
+
+def test_flops_and_bytes_are_those_counted_by_hand():
+    """1536 numbers in the block's matrices, 16 x 258 in the head; prompts of one token and of two."""
+    rows = pack([[1], [1, 2]], [[3, 4], [3, 4]])
+    pairs = (1 + 2 + 3) + (1 + 2 + 3 + 4)
+    assert gpu.forward_flops(SHAPE, rows) == 2 * 1536 * 7 + 2 * 16 * 258 * 4 + 4 * 16 * pairs
+    numbers, kv = 1536 + 16 * 258 + 3 * 16, 2 * 8  # with three norms; key and value of two heads of 4
+    assert gpu.sampling_bytes(SHAPE, rows, 2) == 2 * (2 * numbers + (1 + 2 + 2 * 1) * kv)

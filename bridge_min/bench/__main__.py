@@ -9,9 +9,11 @@ folder. Read on in peers.py.
 """
 
 import ctypes
+import gc
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -22,8 +24,9 @@ from statistics import median
 import torch
 
 from .. import arith, base, bridge, checkpoint, optimizer, scale, tasks
-from ..config import Config, ConfigError, ModelConfig, generator, load_config, require
+from ..config import Config, ConfigError, ModelConfig, load_config, require
 from ..model import Params, build
+from ..rollout import Rows
 from ..study import logic, rivals
 from .peers import generator_of, trl_turns
 
@@ -32,13 +35,15 @@ METHODS = {**bridge.METHODS, **rivals.RIVALS}
 LARGE = ModelConfig(hidden_size=512, intermediate_size=1536, num_hidden_layers=16)  # 50 million numbers
 
 
-def medians(jobs: dict[str, Callable]) -> dict[str, float]:
+def medians(jobs: dict[str, Callable], rounds: int | None = None) -> dict[str, float]:
     """Milliseconds of each job, the median over rounds in which all take their turn; one round before is not
     counted."""
     spent: dict[str, list[float]] = {name: [] for name in jobs}
-    for name, job in [*jobs.items()] * (ROUNDS + 1):
+    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None  # a GPU runs behind
+    for name, job in [*jobs.items()] * ((rounds or ROUNDS) + 1):
         began = time.perf_counter()
         job()
+        wait()
         spent[name].append(1000 * (time.perf_counter() - began))
     return {name: median(values[1:]) for name, values in spent.items()}
 
@@ -50,24 +55,39 @@ class Endless(tasks.Bytes):
 
 
 def toy(config: Config, endless: bool = False) -> tuple[tasks.Job, Params]:
-    """The config's problems, and its base, which is made if it is not there; for endless responses fresh
+    """The config's problems, and its base, which is made if it is not there; for endless responses random
     weights."""
     world = {"arith": arith, "logic": logic}.get(config.task)
     require(world, f"task = {config.task!r}: the benchmark is for the toy worlds, arith and logic")
     runtime, problems = scale.scaled_runtime(build(config.model), config), tasks.load_world(config, world)
     job = tasks.Job(config, runtime, problems, Endless() if endless else tasks.Bytes(), world)
-    return job, base.init_params(config.model, generator(0, 0, "bench")) if endless else base.toy_base(job)
+    return job, noise(config.model, config.device) if endless else base.toy_base(job)
+
+
+def noise(shape: ModelConfig, device: str, seed: int = 0) -> Params:
+    """Random weights in general position, where `init_params` has zeros; drawn on the device, as a large
+    network takes long on a CPU."""
+    draw, theta = torch.Generator(device).manual_seed(seed), {}
+    for name, W in build(shape).named_parameters():
+        theta[name] = torch.randn(W.shape, generator=draw, device=device) * W.shape[-1] ** -0.5
+        theta[name] += name.endswith("norm.weight")
+    return theta
+
+
+def contrast(rollouts: Rows, group: int) -> Rows:
+    """Lets every second response count as right; the first of each group is its demonstration."""
+    at = torch.arange(len(rollouts), device=rollouts.tokens.device)  # (N,)
+    rollouts.advantages = 1.0 - 2.0 * (at % 2)
+    return rollouts.take(at[::group])
 
 
 def parts(job: tasks.Job, theta: Params, names: Iterable[str]) -> dict[str, Callable]:
     """Sampling, and these methods' updates on the same rollouts and demonstrations, all players at theta,
-    step sizes 0. Where no group is mixed every second response counts as right, and the first of each group
-    is its demonstration."""
-    config, data = job.config, partial(tasks.roll_out, job, 0, theta)
+    step sizes 0; see `contrast` where no group is mixed."""
+    config, data = job.config, lambda: tasks.roll_out(job, 0, job.runtime.acting(theta, {}))
     rollouts, demos = data()[0], tasks.demonstrate(job, 0)
     if not rollouts.advantages.any():
-        rollouts.advantages = 1.0 - 2.0 * (torch.arange(len(rollouts)) % 2)
-        demos = rollouts.take(torch.arange(0, len(rollouts), config.group))
+        demos = contrast(rollouts, config.group)
     rollouts.ref_logp, players = rollouts.logp, optimizer.start(config, METHODS["first_order"], theta)
     state = {**players, **optimizer.moments(players)}
 
@@ -137,26 +157,47 @@ def memory(config: Config, shape: ModelConfig = LARGE, new: int = 200) -> dict[s
 SECTIONS = {f.__name__: f for f in (steps, sampling, trl, long, memory)}
 
 
-def main(path: str, *arguments: str) -> None:
-    """Raises ConfigError."""
+def main(path: str, *arguments: str, sections: dict[str, Callable] = SECTIONS, file: str = "bench") -> bool:
+    """Measures, prints and writes these sections, whichever of them fails; whether all is well. Raises
+    ConfigError."""
     only = [argument for argument in arguments if argument.startswith("--only=")]
     config = load_config(path, [argument for argument in arguments if argument not in only])
-    names = only[-1].removeprefix("--only=").split(",") if only else [*SECTIONS]
-    require(set(names) <= SECTIONS.keys(), f"{only}: there are {', '.join(SECTIONS)}")
+    names = only[-1].removeprefix("--only=").split(",") if only else [*sections]
+    require(set(names) <= sections.keys(), f"{only}: there are {', '.join(sections)}")
+    on_gpu, well = config.device == "cuda", True
+    require(not on_gpu or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
     torch.set_num_threads(config.threads)
-    out = Path(config.out).parent / "bench.json"
+    out = Path(config.out).parent / f"{file}.json"
     results = json.loads(out.read_text()) if out.exists() else {}  # sections not measured now stay
     for name in names:
-        results[name] = SECTIONS[name](config)
-        head = f"\n| {name}, {config.threads} thread(s) | ms, ratio or GiB |\n|---|---|"
-        print(head if results[name] else f"\n{name}: skipped, it is not installed (pip install .[bench])")
-        for what, value in results[name].items():
-            print(f"| {what} | {f'{value:.3g}' if value < 100 else f'{value:.0f}'} |")
-    checkpoint.write(out, json.dumps(results, indent=2).encode())
+        key = f"{name}, {torch.cuda.get_device_name()}" if on_gpu else name
+        head = f"\n| {key}, {config.threads} thread(s) | ms, ratio, GiB or as named |\n|---|---|"
+        results[key], missing = {}, "skipped, it is not installed (pip install .[bench])"
+        try:
+            results[key] = sections[name](config)
+        except ConfigError:
+            raise
+        except Exception:
+            traceback.print_exc()
+            missing = "FAILED, see the error"
+        print(head if results[key] else f"\n{name}: {missing}")
+        for what, value in results[key].items():
+            print(f"| {what} | {f'{value:.3g}' if value < 100 else f'{value:.0f}'} |", flush=True)
+        well = well and "FAIL" not in "".join((missing, *results[key]))
+        checkpoint.write(out, json.dumps(results, indent=2).encode())
+        gc.collect()
+        torch.cuda.empty_cache()  # for the next section
+    return well
+
+
+def cli(about: str, **options: object) -> None:
+    """What the command line asks for. Exit code 1 if something failed."""
+    try:
+        asked = len(sys.argv) > 1 and sys.argv[1][0] != "-"
+        sys.exit(not main(*sys.argv[1:], **options) if asked else about)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:]) if len(sys.argv) > 1 and sys.argv[1][0] != "-" else sys.exit(__doc__)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    cli(__doc__)
