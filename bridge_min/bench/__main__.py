@@ -9,11 +9,9 @@ folder. Read on in peers.py.
 """
 
 import ctypes
-import gc
 import json
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -157,47 +155,31 @@ def memory(config: Config, shape: ModelConfig = LARGE, new: int = 200) -> dict[s
 SECTIONS = {f.__name__: f for f in (steps, sampling, trl, long, memory)}
 
 
-def main(path: str, *arguments: str, sections: dict[str, Callable] = SECTIONS, file: str = "bench") -> bool:
-    """Measures, prints and writes these sections, whichever of them fails; whether all is well. Raises
-    ConfigError."""
+def main(path: str, *arguments: str, sections: dict[str, Callable] = SECTIONS, file: str = "bench") -> dict:
+    """Measures, prints and writes these sections, one after the other. Raises ConfigError."""
     only = [argument for argument in arguments if argument.startswith("--only=")]
     config = load_config(path, [argument for argument in arguments if argument not in only])
     names = only[-1].removeprefix("--only=").split(",") if only else [*sections]
     require(set(names) <= sections.keys(), f"{only}: there are {', '.join(sections)}")
-    on_gpu, well = config.device == "cuda", True
-    require(not on_gpu or torch.cuda.is_available(), "device = 'cuda': torch sees no GPU here")
     torch.set_num_threads(config.threads)
     out = Path(config.out).parent / f"{file}.json"
     results = json.loads(out.read_text()) if out.exists() else {}  # sections not measured now stay
     for name in names:
-        key = f"{name}, {torch.cuda.get_device_name()}" if on_gpu else name
-        head = f"\n| {key}, {config.threads} thread(s) | ms, ratio, GiB or as named |\n|---|---|"
-        results[key], missing = {}, "skipped, it is not installed (pip install .[bench])"
-        try:
-            results[key] = sections[name](config)
-        except ConfigError:
-            raise
-        except Exception:
-            traceback.print_exc()
-            missing = "FAILED, see the error"
-        print(head if results[key] else f"\n{name}: {missing}")
-        for what, value in results[key].items():
+        results[name] = sections[name](config)
+        head = f"\n| {name}, {config.threads} thread(s) | ms, ratio, GiB or as named |\n|---|---|"
+        print(head if results[name] else f"\n{name}: skipped, it is not installed (pip install .[bench])")
+        for what, value in results[name].items():
             print(f"| {what} | {f'{value:.3g}' if value < 100 else f'{value:.0f}'} |", flush=True)
-        well = well and "FAIL" not in "".join((missing, *results[key]))
         checkpoint.write(out, json.dumps(results, indent=2).encode())
-        gc.collect()
-        torch.cuda.empty_cache()  # for the next section
-    return well
+    return results
 
 
-def cli(about: str, **options: object) -> None:
-    """What the command line asks for. Exit code 1 if something failed."""
+def cli(about: str, run: Callable[..., dict]) -> None:
     try:
-        asked = len(sys.argv) > 1 and sys.argv[1][0] != "-"
-        sys.exit(not main(*sys.argv[1:], **options) if asked else about)
+        sys.exit("FAIL" in str(run(*sys.argv[1:])) if len(sys.argv) > 1 and sys.argv[1][0] != "-" else about)
     except ConfigError as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    cli(__doc__)
+    cli(__doc__, main)
