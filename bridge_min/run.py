@@ -91,7 +91,7 @@ class RunLog:
         for name in () if runtime.rank else ("metrics.jsonl", "timing.jsonl"):
             path = out / name
             lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            if not first and len(lines) > load_config(out / "run.json").eval_every + 2:
+            if not first and any('"val_theta"' in line for line in lines[1:-1]):  # after it was a save
                 raise CheckpointError(f"{out} has lost its checkpoint: put it back, or begin by --overwrite")
             try:  # lines after the checkpoint go, also one that was cut in two
                 kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]

@@ -87,8 +87,8 @@ def test_a_folder_that_is_no_run_is_left_alone(config, tmp_path):
     assert "file/inside cannot be used" in refused(replace(config, out=f"{tmp_path}/file/inside"), NEW)
 
 
-def line(step):
-    return json.dumps({"step": step, "reward": 0.5}) + "\n"
+def line(step, key="reward"):
+    return json.dumps({"step": step, key: 0.5}) + "\n"
 
 
 def logged(config, lines, first):
@@ -110,9 +110,10 @@ def test_lines_after_the_checkpoint_go_also_one_that_was_cut_in_two(config, out)
 
 
 def test_a_run_cut_off_before_its_first_checkpoint_begins_anew_one_that_lost_it_does_not_unasked(config, out):
-    """The most that comes before a checkpoint: a validation, three steps, and a validation."""
-    assert logged(config, [line(step) for step in (0, 1, 2, 3, 3)], 0) == ""
-    said = logged(config, [line(step) for step in (0, 1, 2, 3, 3, 4)], 0)
+    """A checkpoint comes after each validation but the first, whatever eval_every has been until then."""
+    lines = [line(0, "val_theta"), *map(line, range(1, 9)), line(8, "val_theta")]
+    assert logged(config, lines, 0) == ""
+    said = logged(config, [*lines, line(9)], 0)
     assert "has lost its checkpoint" in said and "--overwrite" in said
 
 
