@@ -68,11 +68,13 @@ def test_resume_with_other_settings_names_them_and_says_what_to_do(config, out):
 def test_half_written_drafts_go_on_resume_and_with_overwrite_all_that_is_ours(config, out):
     for name in ("checkpoint-000003.7.tmp", "checkpoint-000003", "model", "my folder"):
         (out / name).mkdir()
+    (out / "adapter").symlink_to(out / "my folder")  # a link goes, not what it leads to
     for name in ("checkpoint-000003.7.tmp/theta.7.tmp", "run.json.7.tmp", "metrics.jsonl", "mine.txt"):
         (out / name).write_text("old")
     listed = lambda: sorted(path.name for path in out.iterdir())
     open_folder(config, *RESUME).close()
-    assert listed() == ["checkpoint-000003", *KEPT[:1], "metrics.jsonl", "mine.txt", "model", *KEPT[2:]]
+    made = {"adapter", "checkpoint-000003", "metrics.jsonl", "model"}
+    assert listed() == sorted(made.union(KEPT))
     open_folder(replace(config, seed=5), *OVERWRITE).close()
     assert listed() == KEPT
     assert load_config(out / "run.json").seed == 5
