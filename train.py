@@ -100,7 +100,7 @@ def other_run(config: Config) -> Config | None:
     """The same run by the method `versus`, which is trained first where the table has a row for it."""
     if config.table != "all" or config.versus in ("", config.method):
         return None
-    out = f"{config.out}-{config.versus}"  # beside this run, where it finds the same base
+    out = f"{Path(config.out)}-{config.versus}"  # beside this run, where it finds the same base
     return replace(config, out=out, method=config.versus, versus="", select="none", table="trained")
 
 

@@ -35,8 +35,8 @@ class CheckpointError(ValueError):
 def beside(path: Path) -> Iterator[Path]:
     """A place for a file or a folder. What was written there is synced and then takes the place of `path`.
     Raises CheckpointError if that cannot be done (no room, no permission); then `path` is as it was."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may make the same base
-    old = path.with_name(f"{path.name}.{os.getpid()}.old.tmp")
+    draft = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")  # two runs may make the same base
+    old = draft.with_suffix(".old.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
@@ -46,13 +46,19 @@ def beside(path: Path) -> Iterator[Path]:
         if path.is_dir():  # os.replace refuses a folder that is not empty
             os.replace(path, old)
         os.replace(draft, path)
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old, strict=False)
         sync(path.parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} could not be written: {error}; what was there is kept") from None
     finally:
         if draft.exists():
-            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+            remove(draft)
+
+
+def remove(path: Path, strict: bool = True) -> None:
+    """A file, a folder, or a link but not what it leads to. Not strict: a folder that cannot go may stay."""
+    folder = path.is_dir() and not path.is_symlink()
+    shutil.rmtree(path, ignore_errors=not strict) if folder else path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -136,7 +142,7 @@ def save_run(out: Path, done: int, state: State, runtime: Runtime, before: int |
     save_folder(out / f"checkpoint-{done:06}", parts, {"done": done})
     for step, old in saved_runs(out).items():
         if step not in (done, before):
-            shutil.rmtree(old)
+            remove(old, strict=False)
     return done
 
 

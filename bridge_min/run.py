@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import signal
 import time
 from collections import defaultdict
@@ -22,7 +21,7 @@ from typing import Any, TextIO
 import torch
 
 from .bridge import Runtime, Stats
-from .checkpoint import CheckpointError, write
+from .checkpoint import CheckpointError, remove, write
 from .config import Config, ConfigError, differences, load_config, require, to_json
 from .model import Params
 from .rollout import Rows
@@ -56,7 +55,7 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO:
     folders = (out, *(out / name for name in ("model", "student", "adapter")))
     drafts = [path for folder in folders for path in folder.glob("*.tmp")]  # of a run that was killed
     for path in drafts if resume else [*drafts, *used]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)  # it was in a draft itself
+        remove(path)  # if it is still there: it may have been in a draft itself
     if not resume:
         write(out / "run.json", to_json(config).encode())
     return lock
@@ -91,7 +90,7 @@ class RunLog:
         for name in () if runtime.rank else ("metrics.jsonl", "timing.jsonl"):
             path = out / name
             lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            if not first and len(lines) > load_config(out / "run.json").eval_every + 2:
+            if not first and any('"val_theta"' in line for line in lines[1:-1]):  # after it was a save
                 raise CheckpointError(f"{out} has lost its checkpoint: put it back, or begin by --overwrite")
             try:  # lines after the checkpoint go, also one that was cut in two
                 kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]

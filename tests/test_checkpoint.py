@@ -7,7 +7,15 @@ import pytest
 import torch
 from conftest import World
 
-from bridge_min.checkpoint import CheckpointError, load_folder, load_latest, load_run, save_folder, save_run
+from bridge_min.checkpoint import (
+    CheckpointError,
+    beside,
+    load_folder,
+    load_latest,
+    load_run,
+    save_folder,
+    save_run,
+)
 
 RUN = World().run
 NAMES = ("0" * 64, "null", "dtype", "manifest.json", "about.json", ".safetensors")
@@ -63,6 +71,12 @@ def test_an_error_while_writing_leaves_the_old_folder_and_nothing_else(tmp_path)
     assert about == {"kept": True} and dict(found["first"])["x"].sum() == 0 and os.listdir(tmp_path) == ["a"]
 
 
+def test_writers_meet_in_no_draft_though_each_container_counts_its_processes_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    with beside(tmp_path / "a") as one, beside(tmp_path / "a") as other:
+        assert one != other and [one.touch(), other.touch()]
+
+
 def test_where_nothing_can_be_written_the_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(CheckpointError, match="file/inside could not be written"):
@@ -105,6 +119,22 @@ def test_two_are_kept_and_a_damaged_one_gives_way_to_the_one_before_with_a_warni
     older.unlink()
     with pytest.raises(CheckpointError, match=r"no checkpoint can be used: .*1000000/w\..*999999/w\."):
         load_latest(tmp_path, found, RUN)
+
+
+def test_an_old_checkpoint_that_is_a_link_goes_and_one_that_cannot_go_stops_no_run(tmp_path, monkeypatch):
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    save_folder(moved, [], {})
+    out.mkdir()
+    (out / "checkpoint-000001").symlink_to(moved)
+    for step in (1, 2):  # in place of the link; then another takes the older one's
+        save_run(out, step, state(), RUN, None)
+        assert os.listdir(out) == [f"checkpoint-{step:06}"] and list(moved.iterdir())
+        (out / f"checkpoint-{step:06}").rename(tmp_path / f"{step}")
+        (out / f"checkpoint-{step:06}").symlink_to(tmp_path / f"{step}")
+    (out / "checkpoint-000002").unlink()
+    save_folder(out / "checkpoint-000002", [], {})
+    monkeypatch.setattr(os, "rmdir", lambda *_, **__: os.listdir(tmp_path / "a file that is held open"))
+    assert save_run(out, 3, state(), RUN, None) == 3
 
 
 def test_a_missing_a_foreign_and_a_misshapen_tensor_are_named(tmp_path):

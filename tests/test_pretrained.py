@@ -83,6 +83,8 @@ def test_shards_are_read(folder):
     (folder / "model-1.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model-1.safetensors cannot be read"):
         load_pretrained(folder)
+    save_file(theta, folder / "model.safetensors")  # saved over an old index
+    assert same(load_pretrained(folder)[1], theta)
 
 
 def test_the_sources_settings_and_tokenizer_are_kept(folder):

@@ -68,11 +68,13 @@ def test_resume_with_other_settings_names_them_and_says_what_to_do(config, out):
 def test_half_written_drafts_go_on_resume_and_with_overwrite_all_that_is_ours(config, out):
     for name in ("checkpoint-000003.7.tmp", "checkpoint-000003", "model", "my folder"):
         (out / name).mkdir()
+    (out / "adapter").symlink_to(out / "my folder")  # a link goes, not what it leads to
     for name in ("checkpoint-000003.7.tmp/theta.7.tmp", "run.json.7.tmp", "metrics.jsonl", "mine.txt"):
         (out / name).write_text("old")
     listed = lambda: sorted(path.name for path in out.iterdir())
     open_folder(config, *RESUME).close()
-    assert listed() == ["checkpoint-000003", *KEPT[:1], "metrics.jsonl", "mine.txt", "model", *KEPT[2:]]
+    made = {"adapter", "checkpoint-000003", "metrics.jsonl", "model"}
+    assert listed() == sorted(made.union(KEPT))
     open_folder(replace(config, seed=5), *OVERWRITE).close()
     assert listed() == KEPT
     assert load_config(out / "run.json").seed == 5
@@ -87,8 +89,8 @@ def test_a_folder_that_is_no_run_is_left_alone(config, tmp_path):
     assert "file/inside cannot be used" in refused(replace(config, out=f"{tmp_path}/file/inside"), NEW)
 
 
-def line(step):
-    return json.dumps({"step": step, "reward": 0.5}) + "\n"
+def line(step, key="reward"):
+    return json.dumps({"step": step, key: 0.5}) + "\n"
 
 
 def logged(config, lines, first):
@@ -110,9 +112,10 @@ def test_lines_after_the_checkpoint_go_also_one_that_was_cut_in_two(config, out)
 
 
 def test_a_run_cut_off_before_its_first_checkpoint_begins_anew_one_that_lost_it_does_not_unasked(config, out):
-    """The most that comes before a checkpoint: a validation, three steps, and a validation."""
-    assert logged(config, [line(step) for step in (0, 1, 2, 3, 3)], 0) == ""
-    said = logged(config, [line(step) for step in (0, 1, 2, 3, 3, 4)], 0)
+    """A checkpoint comes after each validation but the first, whatever eval_every has been until then."""
+    lines = [line(0, "val_theta"), *map(line, range(1, 9)), line(8, "val_theta")]
+    assert logged(config, lines, 0) == ""
+    said = logged(config, [*lines, line(9)], 0)
     assert "has lost its checkpoint" in said and "--overwrite" in said
 
 

@@ -70,7 +70,7 @@ def test_resumed_after_its_end_a_run_makes_all_rows_of_the_table_the_trained_one
 def test_the_table_has_a_row_of_another_method_that_was_trained_the_same(folder, monkeypatch):
     """Also where it was cut off in that method's training, or after it."""
     alone = scores(ran(folder, "alone", "--method=grpo", "--select=none", TABLE))
-    printed, _ = run(folder, "both", "--table=all", "--versus=grpo")
+    printed, _ = run(folder, "both", "--table=all", "--versus=grpo", f"--out={folder}/both/")
     found = scores(folder / "both")
     assert list(found) == ["base", "trained by grpo", "shadow (theta_hat, w)", "trained by bridge"]
     assert found["trained by grpo"] == alone["trained by grpo"] != found["trained by bridge"]

@@ -41,9 +41,9 @@ def load_pretrained(folder: Path, device: str = "cpu") -> tuple[ModelConfig, Par
     """The network's shape and weights, in float32; says on standard error which file it reads. Raises
     CheckpointError that names the file, and the key or tensor at fault."""
     shape, theta = read_config(folder), {}
-    index = folder / INDEX
+    index, one = folder / INDEX, folder / WEIGHTS  # which goes first, as in transformers
     with naming(index):
-        files = read_json(index)["weight_map"].values() if index.exists() else [WEIGHTS]
+        files = [WEIGHTS] if one.exists() or not index.exists() else read_json(index)["weight_map"].values()
         paths = [folder / name for name in sorted({Path(file).name for file in files})]
     for path in paths:
         print(f"reading {path}", file=sys.stderr)
