@@ -49,6 +49,8 @@ def beside(path: Path) -> Iterator[Path]:
         remove(old, strict=False)
         sync(path.parent)
     except (OSError, SafetensorError) as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         raise CheckpointError(f"{path} could not be written: {error}; what was there is kept") from None
     finally:
         if draft.exists():

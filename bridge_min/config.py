@@ -123,7 +123,7 @@ class Config:
     temperature: Above0 = 1.0  # of sampling in training and for pass@k
     demos_per_step: Count = 16  # demonstrations per step; the first prompts are theirs
     clip_low: Share = 0.2  # epsilon_low of the importance ratio
-    clip_high: UpTo2 = 0.2  # epsilon_high; above clip_low it is "clip-higher"; ratios end at 3
+    clip_high: UpTo2 = 0.2  # epsilon_high; above clip_low it is "clip-higher"; ratios above 3 are cut
     scale_by_std: bool = True  # divide advantages by the group's standard deviation
     normaliser: Literal["token", "sequence"] = "token"  # J_RL averages over all tokens, or per response first
     kl: NotNegative = 0.0  # weight of the KL to the frozen base

@@ -72,8 +72,8 @@ def grpo_objective(
     of micro-batches add up.
 
     KL by rho (exp(d) - d - 1), d = ref_logp - logp (2512.02556, section 3.1): value and gradient, -rho d per
-    log-prob, are in the mean those of the KL at each token, whoever sampled. Without rho the gradient would
-    be that of KL(pi_ref || pi), and explode where pi is far below pi_ref.
+    log-prob, are in the mean those of the KL at each token, whoever sampled, up to a rho of 3. Without rho
+    the gradient would be that of KL(pi_ref || pi), and explode where pi is far below pi_ref.
     """
     log_ratio = (logp - old_logp).where(weights > 0, 0.0).clamp(max=MOST)  # (N, T)
     A, ratio = advantages[:, None], log_ratio.exp()  # (N, 1), (N, T)

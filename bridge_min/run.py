@@ -15,6 +15,7 @@ import os
 import signal
 import time
 from collections import defaultdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +29,8 @@ from .rollout import Rows
 from .tasks import Job
 
 COLUMNS = ("reward", "finished", "length", "sft_loss", "gain", "kl", "ratio", "ratio_hat")  # of the log
-OURS = ("checkpoint-*", "model", "student", "adapter", "*.jsonl", "results.json", "inputs.json", "run.json")
+OURS = ("checkpoint-*", "model", "student", "adapter", "*.jsonl", "results.json", "inputs.json")
+OURS = (*OURS, "run.json")  # the last to go: by it a run is known
 
 
 def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO:
@@ -62,12 +64,13 @@ def open_folder(config: Config, resume: bool, overwrite: bool) -> TextIO:
 
 
 def check_inputs(job: Job, base: Params) -> None:
-    """What the settings only name must be what it was when the run was begun: the problems as they were read,
-    and the base, its shape and weights. Raises ConfigError that names what is not."""
-    task, path = job.task, Path(job.config.out) / "inputs.json"
-    parts = [task.train, task.val, task.demos, *task.tests.values()]
-    texts = [[(p.prompt, p.answer, p.solution) for p in part] for part in parts]
-    data = hashlib.sha256(json.dumps(texts).encode())
+    """What the settings only name must be what it was when the run was begun: the problems, as tokens, and
+    the base, its shape and weights. Raises ConfigError that names what is not."""
+    task, path, words = job.task, Path(job.config.out) / "inputs.json", job.tokenizer
+    data = hashlib.sha256()
+    for p in chain(task.train, task.val, task.demos, *task.tests.values()):
+        tokens = words.encode(p.template, p.text), words.encode_response(p.solution)
+        data.update(json.dumps([*tokens, p.answer, p.check.__name__]).encode())
     weights = hashlib.sha256(to_json(job.runtime.model.config).encode())
     for name, W in sorted(base.items()):
         weights.update(name.encode())
@@ -90,7 +93,7 @@ class RunLog:
         for name in () if runtime.rank else ("metrics.jsonl", "timing.jsonl"):
             path = out / name
             lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            if not first and any('"val_theta"' in line for line in lines[1:-1]):  # after it was a save
+            if not first and any('"val_theta"' in line for line in lines[1:-1]):  # followed by a checkpoint
                 raise CheckpointError(f"{out} has lost its checkpoint: put it back, or begin by --overwrite")
             try:  # lines after the checkpoint go, also one that was cut in two
                 kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]

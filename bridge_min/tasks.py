@@ -34,7 +34,7 @@ class Problem:
     answer: str
     solution: str  # empty if there is none
     check: Callable[[str, str], bool]  # (response, reference answer) -> is it right?
-    template: str = "{problem}"  # of the prompt: the text stands for {problem}, and none of it is in control
+    template: str = "{problem}"  # of the prompt: {problem} stands for the text, which is text and no more
     source: str = field(default="", compare=False)  # its file and line
 
     @property
@@ -219,11 +219,12 @@ def check_fit(job: Job) -> None:
     rows += [(demo, len(tokenizer.encode_response(demo.solution))) for demo in task.demos]
     sizes = [(len(tokenizer.encode(p.template, p.text)), said, p.source or p.prompt) for p, said in rows]
     longest, limit = max(prompt + said for prompt, said, _ in sizes), shape.max_position_embeddings
-    wrong = {name for prompt, said, name in sizes if not 0 < prompt <= limit - said}
-    what = f"prompts are empty or take, with a response (max_new = {max_new}), up to {longest} tokens, over"
-    require(not wrong, f"{what} the network's max_position_embeddings = {limit}, {in_words(sorted(wrong))}")
-    words = f"vocab_size = {shape.vocab_size} is less than the tokenizer's {tokenizer.n_vocab}"
-    require(tokenizer.n_vocab <= shape.vocab_size, f"the network's {words}")
+    wrong = in_words(dict.fromkeys(name for prompt, said, name in sizes if prompt + said > limit))
+    what = f"prompt and response (max_new = {max_new}, or the solution) take up to {longest} tokens, over"
+    require(longest <= limit, f"{what} the network's max_position_embeddings = {limit}, {wrong}")
+    words = min(shape.vocab_size, shape.words or shape.vocab_size)
+    what = f"vocab_size = {words}, or words, is less than the tokenizer's {tokenizer.n_vocab}"
+    require(tokenizer.n_vocab <= words, f"the network's {what}")
 
 
 def check_finite(job: Job, step: int, norms: Stats, saved: int | None) -> None:

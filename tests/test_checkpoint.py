@@ -71,6 +71,15 @@ def test_an_error_while_writing_leaves_the_old_folder_and_nothing_else(tmp_path)
     assert about == {"kept": True} and dict(found["first"])["x"].sum() == 0 and os.listdir(tmp_path) == ["a"]
 
 
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one_there(tmp_path, monkeypatch):
+    save_folder(tmp_path / "a", [], {"kept": True})
+    move = lambda source, to: os.rename(source, to) if ".old." in f"{source}{to}" else os.listdir("nowhere")
+    monkeypatch.setattr(os, "replace", move)
+    with pytest.raises(CheckpointError, match="what was there is kept"):
+        save_folder(tmp_path / "a", [], {"kept": False})
+    assert load_folder(tmp_path / "a")[0] == {"kept": True} and os.listdir(tmp_path) == ["a"]
+
+
 def test_writers_meet_in_no_draft_though_each_container_counts_its_processes_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: 7)
     with beside(tmp_path / "a") as one, beside(tmp_path / "a") as other:

@@ -53,7 +53,7 @@ USELESS = (
     ([SUM], "not an object"),
     ('{"problem": "2 + 2?", "problem": "2 + 3?", "answer": "5"}\n', "a key comes twice"),
     ({"answer": "5"}, "'problem' is None"),
-    ({**SUM, "problem": f"2{' ' * 1_000_000}+ 3?"}, "(1000005 characters, 250000 at most)"),
+    ({**SUM, "problem": f"2{' ' * 1_000_000}+ 3?"}, "of 1000005 characters"),
     ({**SUM, "answer": True}, "'answer' is True"),
     ({**SUM, "answer": " "}, "'answer' is ' '"),
     ({**SUM, "answer": "1/0"}, "the reference answer '1/0' "),
@@ -145,8 +145,7 @@ def test_a_repeated_problem_with_another_answer_is_reported(config, capsys):
     append(config, {"problem": "3 + 1?", "answer": "5"}, {"problem": "4 + 1?", "answer": "5.0"})
     load_task(config)
     said, path = capsys.readouterr().out, Path(config.data) / "train.jsonl"
-    assert "\n1 repeated problems have another answer than at first\n" in said
-    assert f"\n{path}, line 43: '5'; {path}, line 4: '4'\n0 of" in said
+    assert f"\nanother answer than at first, one of 1: {path}, line 43: '5'; {path}, line 4: '4'\n" in said
 
 
 def test_the_first_training_problems_are_demonstrated(config):

@@ -106,15 +106,18 @@ def test_cut_off_before_any_write_of_the_export_and_resumed_a_run_ends_with_the_
 
 
 def spoilt(path):
-    """One line more, or one weight that is another."""
+    """One line more, two tokens that change their places, or one weight that is another."""
     if path.suffix == ".jsonl":
         return path.write_text(path.read_text() + '\n{"problem": "2+20", "answer": "22"}')
+    if path.suffix == ".json":
+        return path.write_text(path.read_text().replace('"1": 16', '"1": 17').replace('"2": 17', '"2": 16'))
     theta = load_pretrained(path.parent)[1]
     theta["model.norm.weight"][3] += 1e-3
     save_file(theta, path)
 
 
-INPUTS = {"train.jsonl": "data", "b.jsonl": "data", "base/model.safetensors": "base"}
+INPUTS = {"train.jsonl": "data", "b.jsonl": "data", "base/tokenizer.json": "data"}
+INPUTS |= {"base/model.safetensors": "base"}
 
 
 @pytest.mark.parametrize("file", INPUTS)

@@ -298,6 +298,7 @@ def test_lengths_and_tokens_that_do_not_fit_the_network_are_refused():
         (60, SMALL, r"max_new = 60.*max_position_embeddings = 64"),
         (1, replace(SMALL, max_position_embeddings=shown - 1), f"up to {shown} tokens"),
         (1, replace(SMALL, vocab_size=100), "vocab_size = 100"),
+        (1, replace(SMALL, words=101), "vocab_size = 101, or words"),
     ):
         with pytest.raises(ConfigError, match=words):
             tasks.check_fit(job(replace(CONFIG, max_new=max_new), shape=shape))

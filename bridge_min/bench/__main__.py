@@ -73,7 +73,7 @@ def noise(shape: ModelConfig, device: str, seed: int = 0) -> Params:
 
 
 def contrast(rollouts: Rows, group: int) -> Rows:
-    """Lets every second response count as right; the first of each group is its demonstration."""
+    """Sets advantages as if every second response were right; the first of each group, as demonstrations."""
     at = torch.arange(len(rollouts), device=rollouts.tokens.device)  # (N,)
     rollouts.advantages = 1.0 - 2.0 * (at % 2)
     return rollouts.take(at[::group])
@@ -171,7 +171,7 @@ def main(path: str, *arguments: str, sections: dict[str, Callable] = SECTIONS, f
         for what, value in results[name].items():
             print(f"| {what} | {f'{value:.3g}' if value < 100 else f'{value:.0f}'} |", flush=True)
         checkpoint.write(out, json.dumps(results, indent=2).encode())
-    return results
+    return {name: results[name] for name in names}
 
 
 def cli(about: str, run: Callable[..., dict]) -> None:

@@ -23,7 +23,8 @@ from ..model import build
 from ..rollout import Rows
 from . import __main__ as bench
 
-LIMIT = 1e-3  # relative difference in float32; share of rows that are sampled otherwise
+LIMIT = 1e-3  # relative difference in float32
+ROWS = 0.05  # share of rows that are sampled otherwise: rounding may tip a token
 SMALL = ModelConfig(hidden_size=256, intermediate_size=512, num_hidden_layers=3)  # heads of 64
 CASES = [("llama", "float32", False), ("gpt2", "float32", False)]  # family, dtype, recompute
 CASES += [("qwen2", "float32", True), ("qwen3", "float32", True)]
@@ -72,7 +73,8 @@ def agree(config: Config) -> dict[str, float]:
             a, b = torch.cat([torch.stack(pair).double().flatten(1) for pair in pairs], 1)
             gap = (values[0] != expected[what][0]).any(1).double().mean()  # of sampled rows
             gap = float(gap if what == "sampled rows" else (a - b).norm() / b.norm())
-            judged = ("pass" if gap <= LIMIT else "**FAIL**") if dtype == "float32" else "not judged"
+            limit = ROWS if what == "sampled rows" else LIMIT
+            judged = ("pass" if gap <= limit else "**FAIL**") if dtype == "float32" else "not judged"
             result[f"{family}, {dtype}{', recompute' * recompute}: {what}, {judged}"] = gap
     return result
 

@@ -12,8 +12,8 @@ from ..model import Params
 
 
 def save_adapter(folder: Path, w: Params, scale: float, base: Path) -> None:
-    """w as adapter_config.json and adapter_model.safetensors, on top of theta, which lies in `base`. Not for
-    GPT-2, where PEFT knows q, k and v as one matrix. Raises CheckpointError if it cannot be written."""
+    """w as adapter_config.json and adapter_model.safetensors, on top of theta, which lies in `base`. Raises
+    CheckpointError if it cannot be written."""
     modules = sorted({name.rpartition(".lora_")[0] for name in w})
     rank = len(w[f"{modules[0]}.lora_A.weight"])
     settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base.resolve())}

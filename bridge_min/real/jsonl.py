@@ -4,8 +4,8 @@
     {"problem": "What is 4 + 4?", "answer": "8", "solution": "4 + 4 = 8\\n#### 8"}
 
 Other fields are left alone but for one: `names` marks a puzzle of knights and knaves, whose answer gives each
-of these people a role. Splits are disjoint by text; what a checkpoint has read, nobody knows. Read on in
-answer.py.
+of these people a role. A key must not come twice. Splits are disjoint by text; what a checkpoint has read,
+nobody knows. Read on in answer.py.
 """
 
 import json
@@ -51,7 +51,8 @@ def load_task(config: Config) -> Task:
     train = list(dict.fromkeys([*solved[: config.demos], *left]))[: config.train_problems]
     wrong = sum(not demo.reward(demo.solution) for demo in train[: config.demos])
     print(f"{len(lines) - len(fresh)} of {len(lines)} lines are dropped (repeated, or in a test file)")
-    print(f"{len(odd)} repeated problems have another answer than at first", *odd[:20], sep="\n")
+    for line in odd[:20]:
+        print(f"another answer than at first, one of {len(odd)}: {line}")
     print(f"{wrong} of {config.demos} demonstrations earn no reward")
     for name, problems in tests.items():
         if len(problems) > config.test_problems:
@@ -116,8 +117,8 @@ def as_problem(row: Any, prompt: str, source: str) -> Problem:
 def field(row: dict[str, Any], name: str, default: str | None = None) -> str:
     """Raises ValueError for what is no text, blank where there is no default, or too long to be read."""
     value = default if row.get(name) is None else row[name]
-    if not isinstance(value, str) or (default is None and not value.strip()) or len(value) > LONGEST:
-        raise ValueError(f"{name!r} is {value!r:.80} ({len(str(value))} characters, {LONGEST} at most)")
+    if not isinstance(value, str) or (default is None and not value.strip()) or len(value) > LONGEST // 2:
+        raise ValueError(f"{name!r} is {value!r:.80} of {len(str(value))} characters")
     return value
 
 
