@@ -23,7 +23,7 @@ from .rollout import pack
 from .tasks import Bytes, Job, Task
 
 SETTINGS = ("seed", "threads", "task", "model", "base_steps", "base_batch", "base_lr")
-NO_PART = ("answer.py", "checkpoint.py", "evaluate.py", "run.py")  # files that a base does not depend on
+NO_PART = ("checkpoint.py", "evaluate.py", "run.py")  # files that a base does not depend on
 MICRO_BATCH, WARMUP, MAX_GRAD_NORM, LOG_EVERY = 32, 20, 1.0, 50  # rows, steps, norm, steps
 
 

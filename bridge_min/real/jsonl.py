@@ -5,7 +5,7 @@
 
 Other fields are left alone but for one: `names` marks a puzzle of knights and knaves, whose answer gives each
 of these people a role. A key must not come twice. Splits are disjoint by text; what a checkpoint has read,
-nobody knows. Read on in answer.py.
+nobody knows. Read on in answer/__init__.py.
 """
 
 import json

@@ -1,0 +1,265 @@
+"""Do two trees stand for the same answer? Values as numbers, expressions at fixed points, sets by their
+members. Read on in __init__.py."""
+
+import contextlib
+import itertools
+import math
+import operator
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from .find import LETTERS, LOWER
+from .grammar import EITHER, INTERVALS, MINUS, ONE, Tree, nodes, put
+from .values import CONSTANTS, EXPRESSIONS, OPERATIONS, Number, close, real
+from .words import Unreadable
+
+MAX_WORK = 4_000  # steps of one comparison, and thousands of bits written
+# Where an unknown is tried: positive and negative, large and small, so that domains show; and whole numbers,
+# of which factorials have values. Expressions of an answer's size do not agree by chance.
+TRIALS = [(Fraction(p, q), n) for p, q, n in ((5, 2, 7), (-1, 7, 13), (1, 97, 89), (1, 3, 11), (7, 1, 23))]
+WHOLE = ((Fraction(1), 11), (Fraction(1), 23), (Fraction(1), 7))
+FAR = [Fraction(sign * 10**k, 700) for k in range(10) for sign in (1, -1)]
+GROUPS = ("list", "or", "{}")
+RELATIONS: dict[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "≤": operator.le, ">": operator.gt}
+RELATIONS |= {"≥": operator.ge, "≠": operator.ne, "=": operator.eq}
+REGIONS: dict[str, Callable[[bool, bool], bool]] = {"∪": operator.or_, "∩": operator.and_, "∖": operator.gt}
+
+
+def letters(name: str) -> str | tuple[str]:
+    """The factors of a name: AB is A times B, but x_1 and f(x) are one."""
+    return name if len(name) > 1 and all(c in LETTERS for c in name) else (name,)
+
+
+def names(*trees: Tree) -> set[str]:
+    return {name for node in nodes(*trees) if node[:1] == ("name",) for name in letters(node[1])}
+
+
+def unknowns(*trees: Tree) -> list[str]:
+    """Names that have no fixed value."""
+    return sorted(names(*trees) - CONSTANTS.keys())
+
+
+def word(tree: Tree) -> str:
+    """What is compared as a word: "east", AB, B; else ""."""
+    text = tree[1].lstrip('"') if tree[0] == "name" else ""
+    return text.translate(LOWER) if len(text) > 1 and (text != tree[1] or text.isalpha()) else text
+
+
+def units(tree: Tree) -> dict[str, Any]:
+    """The unit of a quantity, with exponents: {"m": 1, "s": -2}; empty if none is written."""
+    kind, *parts = tree
+    if kind in ("unit", "percent"):
+        return {"%" if kind == "percent" else parts[0]: 1} if parts[0] else {}
+    found: dict[str, Any] = {}
+    for k, part in enumerate(parts if kind in ("prod", "div") else parts[:1] if kind == "pow" else ()):
+        for name, n in units(part).items():
+            times = Check().value(parts[1], {}) if kind == "pow" else -1 if kind == "div" and k else 1
+            found[name] = found.get(name, 0) + n * times
+    return found
+
+
+def is_label(tree: Tree) -> bool:
+    """Does a side of an equation only name a quantity: x, f(2), AB, NO/BO, dy/dx, (x, y), "the area", |z|,
+    m+n? Sums, products and absolute values of x and y are what equations are made of."""
+    kind, *parts = tree
+    if kind == "name":
+        run = len(parts[0]) > 1 and parts[0].isalpha() and parts[0][0] != "d"
+        return parts[0] not in CONSTANTS and not (run and {*parts[0]} & {"x", "y"})
+    equation = kind in ("sum", "abs", "prod") and {"x", "y"} & names(tree)
+    named = kind in ("div", "ratio", "()", "list", "sin", "cos", "tan", "abs", "sum", "prod")
+    return bool(named and not equation) and all(map(is_label, parts))
+
+
+def elements(tree: Tree) -> list[Tree]:
+    """The members of a list or set, or the one thing itself; each ± written out."""
+    items = tree[1:] if tree[0] in GROUPS else [tree]
+    signs = lambda item: (ONE, MINUS) if "±" in names(item) else (ONE,)
+    return [put(item, {EITHER: sign}.get) for item in items for sign in signs(item)]
+
+
+def together(tree: Tree) -> bool:
+    """Conditions that must all hold: 2 < x < 9, x ≠ 3."""
+    return tree[0] == "list" and all(part[0] == "chain" and "=" not in part[1] for part in tree[1:])
+
+
+def difference(relation: Tree) -> tuple[str, Tree]:
+    """left < right as ("<", left - right), and left > right as ("<", right - left)."""
+    _, (op,), left, right = relation
+    left, right, op = (right, left, "<≤"[op == "≥"]) if op in ">≥" else (left, right, op)
+    return op, ("sum", left, ("prod", MINUS, right))
+
+
+class Check:
+    """One comparison: the relative difference that it allows in numbers, and the work it may still do."""
+
+    def __init__(self, allowed: float = 0.0) -> None:
+        self.allowed, self.work = allowed, MAX_WORK
+
+    def spend(self, steps: int = 1) -> None:
+        self.work -= steps
+        if self.work < 0:
+            raise Unreadable("too much work")
+
+    def same(self, a: Tree, b: Tree) -> bool:
+        """Do two trees stand for the same answer?"""
+        self.spend(len(a) + len(b))
+        if a[0] == b[0] == "num":
+            return close(a[1], b[1], self.allowed)
+        a, b = self.settled(a), self.settled(b)
+        kinds = {a[0], b[0]}
+        for one, other in ((a, b), (b, a)):
+            if one[0] == "choice" != other[0]:
+                return self.same(one[1], other) or self.same(one[2], other)
+            if one[0] == "def" and other[0] not in ("def", "chain"):
+                return self.same(one[2], other)
+        if kinds == {"def"} and a[1] == b[1]:
+            return self.same(a[2], b[2])
+        if kinds <= {"def", "chain"}:
+            return self.same_relation(*(("chain", ("=",), *t[1:]) if t[0] == "def" else t for t in (a, b)))
+        sets = len(kinds) == 2 and kinds <= {*INTERVALS, "{}"}
+        if kinds & {"chain", "region"} or sets or together(a) or together(b):
+            return not any(t[0] == "chain" and "=" in t[1] for t in (a, b)) and self.same_region(a, b)
+        if kinds & {*GROUPS} or "±" in names(a, b):
+            return self.same_elements(a, b)
+        if kinds == {"name"}:
+            return word(a) == word(b)
+        if kinds <= EXPRESSIONS:
+            named = units(a), units(b)  # may be left out, but not wrong
+            return (not all(named) or named[0] == named[1]) and self.same_value(a, b)
+        return a[0] == b[0] and len(a) == len(b) and all(map(self.same, a[1:], b[1:]))
+
+    def settled(self, tree: Tree) -> Tree:
+        """What an equation or membership gives: a value, or ("def", label, value); others stay as they are.
+
+        An equation is a claim. It gives its last side if it is true (2+4 = 6) or a definition (x = 6). An
+        untrue claim gives nothing, and 2x = 12 no value.
+        """
+        if tree[0] != "chain" or {"=", "≈", "∈"}.isdisjoint(tree[1]):
+            return tree
+        ops, *sides = tree[1:]
+        if ops == ("∈",) and is_label(sides[0]):
+            return sides[1]
+        if len(ops) > 1 and ops[0] == "=" and word(sides[0]):  # the solution is x < 5
+            return self.settled(("chain", ops[1:], *sides[1:]))
+        if not {"=", "≈"} >= {*ops}:
+            raise Unreadable("mixed relations")
+        if len(sides) == 2 and is_label(sides[1]) and sides[1][1][0] != '"' and not is_label(sides[0]):
+            sides.reverse()  # 5 = x, but not "5 is wrong"
+        labels = len([*itertools.takewhile(is_label, sides[:-1])])
+        values, ops = sides[labels:], ops[labels:]
+        for (a, b), op in zip(itertools.pairwise(values), ops, strict=True):
+            if not (self if op == "=" else Check(0.01)).same(a, b):
+                if len(sides) == 2 and unknowns(tree):
+                    return tree
+                raise ArithmeticError("an untrue claim")
+        value = values[ops.index("≈") if "≈" in ops else -1]  # what was rounded
+        return ("def", sides[0], value) if labels else value
+
+    def same_elements(self, a: Tree, b: Tree) -> bool:
+        """Lists and sets in any order; but x = 1, y = 2 is 1, 2 or (1, 2) in this order only."""
+        xs, ys = ([self.settled(x) for x in elements(tree)] for tree in (a, b))
+        named = [len({x[1] for x in items if x[0] == "def"}) == len(items) > 1 for items in (xs, ys)]
+        if named[0] != named[1]:
+            values, other = (xs, b) if named[0] else (ys, a)
+            listed = other[0] in ("()", *GROUPS)
+            return listed and self.same(("()", *(x[2] for x in values)), ("()", *other[1:]))
+        if len(xs) != len(ys):
+            return False
+        for x in xs:
+            order = sorted(range(len(ys)), key=lambda k, x=x: ys[k] != x)  # what is written the same first
+            match = next((k for k in order if self.same(x, ys[k])), None)
+            if match is None:
+                return False
+            del ys[match]
+        return True
+
+    def same_relation(self, a: Tree, b: Tree) -> bool:
+        """Two equations or inequalities: one a multiple of the other, or true for the same x."""
+        if len(a) != len(b) or len(a) > 4:
+            return self.same_region(a, b) if "=" not in a[1] + b[1] else a == b
+        if a[1] == b[1] == ("=",) and all(map(word, a[2:] + b[2:])):
+            return sorted(map(word, a[2:])) == sorted(map(word, b[2:]))
+        (op, f), (sign, g) = difference(a), difference(b)
+        pairs = self.trials(f, g)
+        u, v = next((pair for pair in pairs if all(pair)), (0, 1))
+        multiple = op == sign and u and all(close(x * v, y * u) for x, y in pairs)
+        return bool(multiple and (op in ("=", "≠") or real(u / v) > 0))
+
+    def same_region(self, a: Tree, b: Tree) -> bool:
+        """Sets of reals: equal if they have the same members at, between and beyond the numbers in them."""
+        if len(unknowns(a, b)) > 1:
+            return False
+        constants = [node for node in nodes(a, b) if node[0] in EXPRESSIONS and not unknowns(node)]
+        ends = sorted({x for node in constants if abs(x := real(self.value(node, {}))) < math.inf})
+        points = [*ends, *((x + y) / 2 for x, y in itertools.pairwise(ends)), *FAR]
+        return all(self.member(a, x) == self.member(b, x) for x in points)
+
+    def member(self, tree: Tree, x: Number) -> bool:
+        """Is a real number in an interval, set or union, or does it satisfy relations?"""
+        kind, *parts = tree
+        if kind == "region":
+            inside = [self.member(part, x) for part in parts[1:]]
+            for op, other in zip(parts[0], inside[1:], strict=True):
+                inside[0] = REGIONS[op](inside[0], other)
+            return inside[0]
+        if kind in GROUPS and (kind != "list" or together(tree)):
+            return (all if together(tree) else any)(self.member(part, x) for part in parts)
+        if kind in INTERVALS and len(parts) == 2:
+            parts = [["<≤"[end in "[]"] for end in kind], parts[0], ("name", "x"), parts[1]]
+        elif kind in EXPRESSIONS:
+            parts = ["=", ("name", "x"), tree]
+        elif kind != "chain" or not RELATIONS.keys() >= {*parts[0]}:
+            raise Unreadable("no set of reals")
+        with contextlib.suppress(ArithmeticError):  # undefined there
+            values = [real(self.value(side, dict.fromkeys(("x", *unknowns(tree)), x))) for side in parts[1:]]
+            return all(
+                RELATIONS[op](*pair) for op, pair in zip(parts[0], itertools.pairwise(values), strict=True)
+            )
+        return False
+
+    def same_value(self, a: Tree, b: Tree) -> bool:
+        """Are two expressions one function of their unknowns?  28% is 28 or 0.28."""
+        plain = [put(tree, lambda node: node[1] if node[0] == "percent" else None) for tree in (a, b)]
+        if (plain[0] != a) != (plain[1] != b) and self.same_value(*plain):
+            return True
+        if unknowns(a, b):
+            return all(close(x, y) for x, y in self.trials(a, b))
+        return close(self.value(a, {}), self.value(b, {}), self.allowed, constants=True)
+
+    def trials(self, a: Tree, b: Tree) -> list[tuple[Number, Number]]:
+        """The values of two expressions at fixed points; two different ones where only one is defined."""
+        found, whole = [], {"factorial", "binom"} & {node[0] for node in nodes(a, b)}
+        for t, (scale, modulus) in enumerate(WHOLE if whole else TRIALS):
+            place = {
+                name: (31 * k + 17 * t + 13 * k * t) % modulus + 2 for k, name in enumerate(unknowns(a, b))
+            }
+            x, y = (self.tried(tree, {name: scale * n for name, n in place.items()}) for tree in (a, b))
+            found += [] if x is y is None else [(0, 1) if x is None or y is None else (x, y)]
+        if len(found) < 2:
+            raise Unreadable("hardly anywhere defined")
+        return found
+
+    def tried(self, tree: Tree, point: dict[str, Number]) -> Number | None:
+        """The value at a point; None if it is undefined, too large, or not real although no i is written."""
+        with contextlib.suppress(ArithmeticError):
+            value = self.value(tree, point)
+            return value if "i" in names(tree) or real(value) is not None else None
+        return None
+
+    def value(self, tree: Tree, point: dict[str, Number]) -> Number:
+        """The number an expression stands for at a point; too much work makes it unreadable."""
+        kind, *parts = tree
+        self.spend()
+        if kind in ("num", "unit"):
+            return parts[0] if kind == "num" else Fraction(1)
+        if kind == "name":
+            values = [CONSTANTS.get(name, point.get(name)) for name in letters(parts[0])]
+        else:
+            values = [self.value(part, point) for part in parts] if kind in OPERATIONS else [None]
+        if None in values:
+            raise Unreadable(f"{kind} is no number")
+        result = OPERATIONS["prod" if kind == "name" else kind](*values)
+        if isinstance(result, Fraction):
+            self.spend((result.numerator.bit_length() + result.denominator.bit_length()) >> 10)
+        return result

@@ -1,0 +1,99 @@
+"""Where a response gives its answer: the text of it, nothing understood yet. Linear in the response's length.
+Read on in words.py."""
+
+from itertools import accumulate
+
+MAX_ANSWER = 4096  # characters that are read as an answer; what is longer is none
+MAX_BOXES = 64  # the last so many boxes of a response are looked at
+SMALL, CAPITALS, DIGITS = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"
+LETTERS, LOWER = SMALL + CAPITALS, str.maketrans(CAPITALS, SMALL)  # str.lower can change a length
+
+
+def extract_answer(response: str) -> str | None:
+    r"""The text of the answer that a response gives, or None.
+
+    Authority falls in this order: the last `\boxed{}`, but for "Answer: D" behind it; `#### 18`; `<answer>`;
+    what "answer is" or "answer:" announces; a last sentence that begins with "Therefore"; a short bare reply.
+    Nothing before `</think>` or after `<think>` is an answer.
+
+    Args:
+        response: any text at all.
+    Returns:
+        LaTeX or plain text of 1 to MAX_ANSWER characters, or None.
+    """
+    if not isinstance(response, str):
+        return None
+    text = response.rpartition("</think>")[2].partition("<think>")[0]
+    found = next((found for find in (boxed, marked, announced) if (found := find(text)) is not None), "")
+    found = found.strip(" \n*").rstrip(" \n*.")
+    return found if 0 < len(found) <= MAX_ANSWER else None
+
+
+def boxed(text: str) -> str | None:
+    r"""The last outermost box, with those that a comma or a conjunction joins to it. Without braces it holds
+    a number or command; \boxed{} and \boxed before other words are prose, and one that stays open is none."""
+    starts, end, answers = [len(text)], 0, []
+    while len(starts) <= MAX_BOXES and starts[-1] >= 0:
+        starts.append(max(text.rfind(box, 0, starts[-1]) for box in ("\\boxed", "\\fbox")))
+    for start in starts[:0:-1]:
+        at = run(text, run(text, start + 1, LETTERS), " \n\r\t")
+        stop, inside = closing(text, at), "".join(text[at : at + MAX_ANSWER].partition("$")[0].split()[:1])
+        inside = text[at + 1 : stop - 1].strip() if stop else inside
+        if start >= end and inside and (stop or inside[0] in DIGITS + "-\\{"):  # not inside the box before
+            answers = [*answers, inside] if answers and joins(text[end:start]) else [inside]
+            end = max(stop, at)
+    if not answers:
+        return None
+    head, found, _ = text[end:].translate(LOWER).partition("answer:")
+    said = text[end + len(head + found) :].strip(" *\n") if found else ""
+    return sentence(said) if said else ", ".join(answers)
+
+
+def run(text: str, i: int, alphabet: str) -> int:
+    """The end of the longest run of characters of the alphabet from i on, of MAX_ANSWER at most."""
+    end = min(len(text), i + MAX_ANSWER)
+    while i < end and text[i] in alphabet:
+        i += 1
+    return i
+
+
+def closing(text: str, start: int) -> int:
+    """One past the brace that closes the one at `start`; 0 if there is none within MAX_ANSWER characters."""
+    part = (
+        text[start : start + MAX_ANSWER + 2].replace("\\\\", "..").replace("\\{", "..").replace("\\}", "..")
+    )
+    depths = accumulate((c == "{") - (c == "}") for c in part if part[0] == "{")
+    return next((start + i for i, depth in enumerate(depths, 1) if depth == 0), 0)
+
+
+def joins(gap: str) -> bool:
+    """Does what stands between two boxes end in a comma, "and" or "or", in the same sentence?"""
+    plain = "".join(" " if c in "\\$(){}[]" else c for c in gap[:80].replace("\\quad", " ")).rstrip()
+    return len(gap) < 80 and ". " not in gap and plain.endswith((",", ";", " and", " or"))
+
+
+def marked(text: str) -> str | None:
+    """`#### 18`, but one with letters and lines below it is a heading; or the last `<answer>...</answer>`."""
+    line, more, _ = (*text.rpartition("####")[2].strip().split("\n", 1), "", "")[:3]
+    if "####" in text and (not more or (line and not any(c.isalpha() for c in line))):
+        return line
+    return text.rpartition("<answer>")[2].partition("</answer>")[0] if "<answer>" in text else None
+
+
+def announced(text: str) -> str | None:
+    """The sentence after the last "answer is"; a last sentence with "Therefore"; a short reply."""
+    tail = text[-2 * MAX_ANSWER :].strip()
+    for marks in ("answer is", "answer:", "answer**"), ("therefore", "thus", "hence"):
+        at = tail.translate(LOWER)
+        start = max(at.rfind(mark) + len(mark) if mark in at else -1 for mark in marks)
+        said = tail[start:].lstrip(" \n:*,")
+        if start > 0 and (sentence(said) == said or "answer is" in marks):
+            return sentence(said).removesuffix("!")  # 45! closes a sentence, $45!$ is a factorial
+    return tail if len(text) <= 300 else None
+
+
+def sentence(text: str) -> str:
+    """Up to a full stop or line break, but not inside a displayed formula at the beginning."""
+    start = max(text.find({"\\[": "\\]", "$$": "$$"}.get(text[:2], "\0"), 2), 0)
+    ends = (". ", "\n", *(f"! {letter}" for letter in CAPITALS))
+    return text[: min((at for end in ends if (at := text.find(end, start)) > 0), default=len(text))]

@@ -1,0 +1,115 @@
+"""What an expression is worth: fractions exactly, all else in floats.
+
+Promised are ten digits: two numbers that agree so far are equal, one that has lost them on its way (a float
+beside 10^30, out of range) is unreadable. A fraction with a large denominator, such as 3.14159265358979, is
+never equal to a constant that is a float. Read on in compare.py.
+"""
+
+import cmath
+import math
+import operator
+from collections.abc import Callable
+from fractions import Fraction
+from functools import partial, reduce
+
+Number = Fraction | float | complex
+MAX_BITS = 1 << 15  # of an exact power; 2004! has 19,000
+CLOSE, NOISE = 1e-10, 1e-13  # relative difference of equal floats; a sum that cancels so far is zero
+SIMPLE = 10**4  # the largest denominator of a fraction that a float may be equal to
+
+
+def floating(x: Number) -> float | complex:
+    """A float, complex if it must be. Raises ArithmeticError if it is undefined or out of range."""
+    x = float(x) if isinstance(x, Fraction) else x
+    x = x.real if isinstance(x, complex) and x.imag == 0 else x
+    if x != x or (x and not 1e-290 < abs(x) < 1e290 and abs(x) != math.inf):
+        raise OverflowError("outside the range of a float") if x == x else ArithmeticError("undefined")
+    return x
+
+
+def real(a: Number) -> Fraction | float:
+    if isinstance(a, complex) and abs(a.imag) > 1e-12 * abs(a):
+        raise ArithmeticError("not a real number")
+    return a.real if isinstance(a, complex) else a
+
+
+def close(a: Number, b: Number, allowed: float = 0.0, constants: bool = False) -> bool:
+    exact = [x.denominator for x in (a, b) if isinstance(x, Fraction)]
+    if not allowed and (len(exact) == 2 or (constants and exact and exact[0] > SIMPLE)):
+        return a == b
+    a, b = floating(a), floating(b)
+    return a == b or abs(a - b) <= max(CLOSE, allowed) * max(abs(a), abs(b)) < math.inf
+
+
+def calculate(f: Callable, *numbers: Number) -> Number:
+    """f, exactly if all numbers are fractions."""
+    exact = all(isinstance(x, Fraction) for x in numbers)
+    return f(*numbers) if exact else floating(f(*map(floating, numbers)))
+
+
+def add(a: Number, b: Number) -> Number:
+    """a + b, or 0 where the two cancel as far as their rounding. OverflowError if one hides the other."""
+    total, size = calculate(operator.add, a, b), max(abs(a), abs(b))
+    if isinstance(total, float | complex) and 0 < min(abs(a), abs(b)) < 1e-9 * size < math.inf:
+        raise OverflowError("digits are lost")
+    return total if isinstance(total, Fraction) or abs(total) >= NOISE * size else Fraction(0)
+
+
+def function(f: Callable, a: Number) -> Number:
+    """f(a) in floats; what is 0 but for its rounding is 0."""
+    if abs(a) > 10**6:
+        raise OverflowError("an angle without digits")
+    value = f(floating(a))
+    return floating(value) if abs(value) > NOISE / 10 else Fraction(0)
+
+
+def power(a: Number, b: Number) -> Number:
+    """a to the b: exact if it can be, real for an odd root of a negative number, else the principal value."""
+    exact = isinstance(a, Fraction) and isinstance(b, Fraction)
+    if a == 0:
+        return Fraction(0) if exact and b > 0 else a / Fraction(0)
+    if exact and b.denominator == 1:
+        if abs(b) * (max(abs(a.numerator), a.denominator).bit_length() - 1) > MAX_BITS:
+            raise OverflowError("too large")
+        return a ** int(b)
+    if exact and a < 0 and b.denominator % 2:
+        return (-1) ** b.numerator * power(-a, b)
+    if exact and a > 0 and (root := Fraction(math.isqrt(a.numerator), math.isqrt(a.denominator))) ** 2 == a:
+        return power(root, 2 * b)
+    return floating(floating(a) ** floating(b)) or floating(1e-300)  # too small
+
+
+def log(a: Number, base: Number = math.e) -> Number:
+    if a == 0 or base == 0:
+        raise ArithmeticError("undefined")
+    return floating(cmath.log(floating(a)) / cmath.log(floating(base)))
+
+
+def natural(a: Number) -> int:
+    if not isinstance(a, Fraction) or a.denominator > 1 or not 0 <= a <= 3000:
+        raise ArithmeticError("not a natural number, or too large")
+    return int(a)
+
+
+def whole(a: Number, rounding: Callable, up: int) -> Fraction:
+    """The whole number below or above; a float may have missed it by its rounding."""
+    return Fraction(rounding(a if isinstance(a, Fraction) else real(a) + up * 1e-9))
+
+
+sin, cos = partial(function, cmath.sin), partial(function, cmath.cos)
+OPERATIONS: dict[str, Callable[..., Number]] = {
+    "sum": lambda *terms: reduce(add, terms),
+    "prod": lambda *factors: reduce(partial(calculate, operator.mul), factors),
+    "div": lambda *parts: reduce(partial(calculate, operator.truediv), parts),
+    "pow": power, "percent": lambda a: a / 100, "abs": abs,
+    "floor": lambda a: whole(a, math.floor, 1), "ceil": lambda a: whole(a, math.ceil, -1),
+    "factorial": lambda a: Fraction(math.factorial(natural(a))),
+    "binom": lambda a, b: Fraction(math.comb(natural(a), natural(b))),
+    "exp": lambda a: power(math.e, a), "ln": log, "log": log, "lg": lambda a: log(a, 10.0),
+    "sin": sin, "cos": cos, "tan": lambda a: sin(a) / cos(a), "cot": lambda a: cos(a) / sin(a),
+    "sec": lambda a: 1 / cos(a), "csc": lambda a: 1 / sin(a),
+    "arcsin": partial(function, cmath.asin), "arccos": partial(function, cmath.acos),
+    "arctan": partial(function, cmath.atan),
+}  # fmt: skip
+CONSTANTS: dict[str, Number] = {"π": math.pi, "e": math.e, "i": 1j, "∞": math.inf}
+EXPRESSIONS = {"num", "name", "unit", *OPERATIONS}

@@ -1,0 +1,169 @@
+r"""What letters mean: names and words, and what words beside mathematics change. Read on in tokens.py.
+
+    about 7, the answer 7, option B      announced: the words go
+    12 eggs, 7 square units, 5 each      counted: "#", a unit without a name
+    15 cm^3, 60 miles per hour           units, which are compared: "#cm" "^" 3
+    7 trillion, 7 tenths                 a factor
+    square of 7, up to 7, 7 (rejected)   none of these, so the answer is not 7
+
+A token is a Fraction, a name ("x", "π", "AB"), a function ("sin"), a sign, a unit, or a word with a quote
+before it ('"east'). Words alone are one word: '"no solution'.
+"""
+
+from fractions import Fraction
+from itertools import takewhile
+from typing import Any
+
+from .find import DIGITS, LETTERS, LOWER, run
+
+Token = Any  # str | Fraction
+
+
+class Unreadable(ValueError):
+    """Outside the grammar, or too large to compute: equal only to what is written the same."""
+
+
+def groups(text: str) -> dict[str, set[str]]:
+    """ "a x y; b z" -> {"a": {"x", "y"}, "b": {"z"}}."""
+    return {row.split()[0]: {*row.split()[1:]} for row in text.split(";")}
+
+
+def table(text: str) -> dict[str, str]:
+    """ "a x y; b z" -> {"x": "a", "y": "a", "z": "b"}."""
+    return {name: row.split()[0] for row in text.split(";") for name in row.split()[1:]}
+
+
+FUNCTIONS = str.split("sin cos tan cot sec csc arcsin arccos arctan exp ln log lg")
+NUMBERS = str.split("zero one two three four five six seven eight nine ten")
+SPELT: dict[str, Token] = {name: Fraction(n) for n, name in enumerate(NUMBERS)}
+SPELT |= {name: name for name in FUNCTIONS} | table(
+    '√ sqrt; π pi; ∞ inf infinity; "and and; "or or; = is are equals; % percent; ≈ about approximately approx'
+    " roughly around"
+)
+UNITS = table(  # single letters keep their case
+    "mm mm millimeter; cm cm centimeter; m m meter; km km kilometer; nm nm nanometer; in in inch inche;"
+    "ft ft foot feet; yd yd yard; mi mi mile; mg mg milligram; g g gm gram; kg kg kilogram; oz oz ounce;"
+    "lb lb pound; ton ton tonne; ml ml milliliter; l l L liter litre; gal gal gallon; ms ms millisecond;"
+    "s s sec second; min min minute; h h hr hour; day day; week week; month month; yr yr year; cent cent;"
+    "dollar dollar usd; euro euro; £ £; am am; pm pm; ° degree deg; rad rad radian; Hz hz hertz; J J joule;"
+    "N N newton; W W watt; V V volt; A A ampere; C C coulomb; T T tesla; K K kelvin; Pa pa pascal; eV ev;"
+    "mol mol mole; Ω Ω ohm; cal cal calorie"
+)
+UNITS |= {f"{name}s": unit for name, unit in UNITS.items() if len(name) > 1}
+TWO, THREE = Fraction(2), Fraction(3)
+POWERS = {"square": TWO, "sq": TWO, "cubic": THREE}
+SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+SCALES |= {f"{name}th": Fraction(1, n) for name, n in SCALES.items()} | {"dozen": 12, "halve": Fraction(1, 2)}
+ORDINALS = str.split("half third fourth fifth sixth seventh eighth ninth tenth quarter")
+SCALES |= {name: Fraction(1, k if k < 11 else 4) for k, name in enumerate(ORDINALS, 2)}
+SIGNS = {name: ["*", Fraction(n)] for name, n in SCALES.items()} | {"per": ["/"], "squared": ["^", TWO]}
+SIGNS |= {"cubed": ["^", THREE], "mph": ["#mi", "/", "#h"], "kmh": ["#km", "/", "#h"]}
+ROLES = groups(  # what a word does beside mathematics
+    "announces a an the so thus then hence therefore final answer result value solution total number amount"
+    " count equal to of it there we get have obtain find that which gives only just exactly simply option"
+    " choice set interval point pair ordered triple tuple vector matrix coordinates us;"
+    "denies not no never neither either nor wrong incorrect rejected false invalid unless except but maybe;"
+    "changes than least most perhaps always sometimes does doubt mistake;"
+    "follows of in on at for from with by each every all left remaining total altogether apart old long only;"
+    "counted people men women children teeth mice geese dice sheep fish deer yen yuan won;"
+    "short it the of for per has was cm mm km kg mph pm no sq"  # but words
+)
+COUNTED = ROLES["counted"]
+DOUBT = ROLES["denies"] | ROLES["changes"]
+BORDERS = {*"<≤>≥≠=≈∈,;\\()[]&:|⌊⌋⌈⌉⟨⟩", "\\{", "\\}", '"and', '"or', "begin", "end", ""}
+
+
+def letters(text: str, start: int, end: int, before: list[Token], quoted: int) -> list[str]:
+    """A run of letters is a known name, a word, or one name, which in calculations is a product of letters. A
+    script or prime belongs to the last letter."""
+    word, after, last = text[start:end], text[end : end + 9].lstrip(), before[-1]
+    lower = word.translate(LOWER)
+    spelt = SPELT.get(word, SPELT.get(lower) if quoted or len(word) > 2 else None)
+    if spelt is not None:
+        return [spelt]
+    if word == "x" and isinstance(last, Fraction) and after[:1] in (*DIGITS,):
+        return ["*"]
+    if word == "U" and last in (")", "]"):
+        return ["∪"]
+    prose = str(last)[:1] == '"' or (text[end : end + 1] == " " and run(after, 0, LETTERS) > 3)
+    counted = (
+        text[start - 1 : start] == " " and isinstance(last, Fraction) and (lower in UNITS or lower in COUNTED)
+    )
+    short = (len(word) == 3 and word.istitle()) or (lower in ROLES["short"] and not word.isupper())
+    known = len(word) > 3 or short or (len(word) > 1 and (prose or counted))
+    if not (quoted or known or (last == "/" and str(before[-2])[:1] == '"')):  # km/h
+        split = len(word) > 1 and after[:1] in (*"^_'!",)
+        return [word[:-1], word[-1]] if split else [word]
+    if text[end : end + 1] in (*DIGITS,):
+        raise Unreadable(word)  # Room2
+    return ['"' + (lower if len(word) > 1 else word)]
+
+
+def is_word(token: Token) -> bool:
+    return isinstance(token, str) and token[:1] == '"' and token not in BORDERS
+
+
+def resolved(tokens: list[Token]) -> list[Token]:
+    """The tokens, with words left only where they stand alone. Raises Unreadable."""
+    every = [i for i in range(1, len(tokens)) if tokens[i] == "∀" or tokens[i : i + 2] == ['"for', '"all']]
+    if every and not {f'"{word}' for word in ROLES["denies"]} & {*tokens[every[0] :]}:
+        tokens = tokens[: every[0]]  # for all x > 0: where an equation holds
+    if not any(is_word(token) or token == "≈" for token in tokens):
+        return tokens
+    tokens, out, start = [*tokens, ""], [], 0
+    for end, border in enumerate(tokens):
+        if border not in BORDERS:
+            continue
+        part, start = tokens[start:end], end + 1
+        words = [token[1:] for token in part if is_word(token)]
+        alone = len(words) == len(part) > 0
+        border = "=" if alone and border == ":" else border  # the answer: 5
+        if ROLES["denies"] & {*words} and {border, *out[-1:]} & {"=", "≈"}:
+            raise Unreadable("an answer that is denied")
+        more = alone and out[-1:] == [","] and not DOUBT & {*words}
+        if more and (words == ["which"] or (border == "" and words[0] in ROLES["follows"])):
+            out.pop()  # 3/56, which is ...; 45, in total
+        else:
+            out += segment(part, border) if words else part
+        if border == "≈" and out[-1:] == ["("] and ")" in tokens[end:]:  # 3/56 (about 0.05)
+            tokens[tokens.index(")", end)] = ""
+        out = out[:-1] if border == "≈" and out[-1:] in (["("], ["="]) else out
+        out.append(border)
+    return [token for token in out if token != ""]
+
+
+def segment(part: list[Token], border: Token) -> list[Token]:
+    """What stands between two borders, its words resolved."""
+    first = len([*takewhile(lambda token: is_word(token) and token[1:] in ROLES["announces"], part)])
+    part = part[first:] if first < len(part) or border in ("(", "[", "\\{", "⟨", "|") else part
+    if all(isinstance(token, str) and (token[0].isalpha() or token[0] in '"∠△') for token in part):
+        joined = " ".join(token.lstrip('"') for token in part)  # words alone
+        return ['"' + joined] if any(map(is_word, part)) else part
+    out, power = [], []
+    for i, token in enumerate(part):
+        word = token[1:] if is_word(token) else ""
+        rest = [other[1:] for other in takewhile(is_word, part[i:])]
+        unit, signs = UNITS.get(word, ""), SIGNS.get(word) or SIGNS.get(word.removesuffix("s"))
+        if not word:
+            out.append(token)
+        elif out[-1:] == ["_"] or out[-2:] == ["_", "{"] or not (out or word[1:]):
+            out.append(word)  # an index, or \mathrm{x}
+        elif not (out or unit in ("dollar", "euro", "£", "cent")) or word in DOUBT:
+            raise Unreadable("words that change a number")
+        elif word in POWERS:
+            power = ["^", POWERS[word]]
+        elif signs:
+            out += signs
+        elif word in ROLES["follows"] and rest != ["in"] and not (DOUBT | SCALES.keys()) & {*rest}:
+            return out + part[i + len(rest) :]
+        elif unit or any(map(is_plural, rest)) or out[-1] in ("/", 1):
+            out, power = [*out, f"#{unit}", *power], []
+        else:
+            raise Unreadable(f"{word} beside a number")
+    return out
+
+
+def is_plural(word: str) -> bool:
+    """Does it name what is counted?"""
+    regular = len(word) > 3 and word[-1] == "s" and word[-2:] not in ("ss", "us", "is")
+    return regular or word in COUNTED
