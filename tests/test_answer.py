@@ -279,7 +279,8 @@ x=k\pi,k\in\mathbb{Z} ~ x = k\pi, k \in \mathbb{Z}
 § what is counted may be named after a number, unless it scales, divides or doubts
 12 ~ 12 \text{ eggs} ~ 12 eggs ~ 12\text{ pieces of candy} ~ 12 people ~ 12 \text{ red balls}
 7 ~ 7\text{ square units} ~ 7 cubic feet ~ 7\text{ units}^2 ~ 7\text{ each} ~ 7 years old
-7 ≁ 7 \text{ trillion} ≁ 7 tenths ≁ 7 halves ≁ 7 hundredths ≁ 7 \text{ (rejected)} ≁ 7 rejected ≁ 7 times larger
+7 ≁ 7 \text{ trillion} ≁ 7 tenths ≁ 7 halves ≁ 7 hundredths ≁ 7 \text{ (rejected)}
+7 ≁ 7 rejected ≁ 7 times larger
 7 ≁ 7 dozen ≁ 7 \text{ in doubt} ≁ 7 \text{ at most} ≁ 7 \text{ or more} ≁ 7 thousandths ≁ 7 less ≁ 7 perhaps
 7000000000000 ~ 7 \text{ trillion} ~ 7 trillion dollars
 0.7 ~ 7 tenths ~ 7\text{ tenths}
@@ -315,7 +316,8 @@ x^2y ~ yx^2
 x(t)=2t ~ 2t ≁ x=2t
 y(t)+1 ~ 1+y(t) ≁ yt+1
 y(0)e^{-kt} ~ e^{-kt}y(0)
-f(x)=2x ~ f(x) = 2x \text{ for all } x > 0 ~ f(x)=2x, \text{ for all } x ≁ f(x)=2x \text{ for all } x \text{ except } 0
+f(x)=2x ~ f(x) = 2x \text{ for all } x > 0 ~ f(x)=2x, \text{ for all } x
+f(x)=2x ≁ f(x)=2x \text{ for all } x \text{ except } 0
 § equations between words or names commute
 A = B ~ B = A ≁ A = C
 \text{mom} = \text{Anna} ~ \text{Anna} = \text{mom}
@@ -327,7 +329,8 @@ x>1, x<3 ~ (1,3)
 (C) ~ \textbf{(C)}\ 3\sqrt2 ~ C ≁ \textbf{(D)}\ 3\sqrt2
 3\sqrt2 ~ \textbf{(C)}\ 3\sqrt2 ≁ \textbf{(C)}\ 2\sqrt2
 § colours, fonts and tombstones are styling
-7 ~ \color{red}{7} ~ \textcolor{red}{7} ~ \underline{7} ~ \bf 7 ~ {\bf 7} ~ \rm 7 ~ \Large 7 ~ 7\checkmark ~ 7\,\blacksquare
+7 ~ \color{red}{7} ~ \textcolor{red}{7} ~ \underline{7} ~ \bf 7 ~ {\bf 7} ~ \rm 7
+7 ~ \Large 7 ~ 7\checkmark ~ 7\,\blacksquare
 1/3 ~ 0.\dot{3}
 § what a value is about may follow it
 3/56 ~ 3/56, which is approximately 0.0536 ~ 3/56 (about 0.0536) ~ 3/56 ≈ 0.0536 ≁ 3/56 (about 0.06)
@@ -351,9 +354,9 @@ RESPONSES = r"""
 § a choice in brackets may stand before its value
 12 ~ \boxed{\textbf{(B)}\ 12} ~ \boxed{\text{(B) } 12} ≁ \boxed{B. 12}
 § the word \boxed in prose is no box
-5 ~ I put it in \boxed notation: \boxed{5} ~ \boxed{5} is in \boxed as asked. ~ \boxed{5}, in \boxed{} as asked.
+5 ~ In \boxed notation: \boxed{5} ~ \boxed{5} is in \boxed as asked. ~ \boxed{5}, in \boxed{} as asked.
 § an explicit last line wins over an earlier box
-D ~ \boxed{⟨T⟩ ≪ ΔU}⏎⏎**Answer: D** ~ \boxed{5} … **Answer: D** ~ \boxed{A}⏎Final Answer: D ≁ \boxed{D}⏎Answer: A
+D ~ \boxed{⟨T⟩ ≪ ΔU}⏎⏎**Answer: D** ~ \boxed{5} … **Answer: D** ≁ \boxed{D}⏎Answer: A
 5 ~ \boxed{5}⏎Answer: 5 apples
 § what is thought is no answer
 5 ~ <think>\boxed{6}</think> \boxed{5} ~ \boxed{5}<think>hm \boxed{6} ~ <think>a</think><answer>5</answer>
@@ -366,7 +369,7 @@ D ~ \boxed{⟨T⟩ ≪ ΔU}⏎⏎**Answer: D** ~ \boxed{5} … **Answer: D** ~ \
 6 ~ #### Step 5⏎The answer is 6
 § the last "answer is" or "answer:" gives the answer
 5 ~ The answer is 5 apples. ~ The answer is **5**. ~ **Answer:** 5 ~ **Final Answer**⏎⏎5 ~ The answer is: 5
-45 ~ The answer is 45, in total. ~ The answer is 45! ~ The answer is 45! I hope it helps. ≁ The answer is $45!$
+45 ~ The answer is 45, in total. ~ The answer is 45! ~ The answer is 45! I hope so. ≁ The answer is $45!$
 3/56 ~ The answer is 3/56, which is approximately 0.0536. ~ The answer is 3/56 (about 0.0536).
 5 ~ the answer is $5$ dollars ~ THE ANSWER IS 5 ~ ANSWER: 5 ~ Answer:5 ~ The answer is `5`
 5 ~ The answer is "5" ~ So the answer is approximately 5. ~ The answer is \[⏎5⏎\] ≁ The answer is __5__
@@ -616,7 +619,8 @@ def gold_answers():
     return sorted({row["answer"] for name in names for row in rows(name)})
 
 
-PROSE = "f(x)=a x+b$, where $b$ is an arbitrary integer, and $a$ is an arbitrary positive integer with $\\mho(a)=0"
+PROSE = "f(x)=a x+b$, where $b$ is an arbitrary integer, and $a$ is an arbitrary positive integer with "
+PROSE += "$\\mho(a)=0"
 
 
 @needs_data
