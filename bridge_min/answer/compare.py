@@ -5,12 +5,12 @@ import contextlib
 import itertools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
 from .find import LETTERS, LOWER
-from .grammar import EITHER, INTERVALS, MINUS, ONE, Tree, nodes, put
+from .grammar import CONDITIONS, EITHER, INTERVALS, MINUS, ONE, PERCENT, Tree, is_unit, nodes, put
 from .values import CONSTANTS, EXPRESSIONS, OPERATIONS, Number, close, real
 from .words import Unreadable
 
@@ -20,10 +20,12 @@ MAX_WORK = 4_000  # steps of one comparison, and thousands of bits written
 TRIALS = [(Fraction(p, q), n) for p, q, n in ((5, 2, 7), (-1, 7, 13), (1, 97, 89), (1, 3, 11), (7, 1, 23))]
 WHOLE = ((Fraction(1), 11), (Fraction(1), 23), (Fraction(1), 7))
 FAR = [Fraction(sign * 10**k, 700) for k in range(10) for sign in (1, -1)]
+HUNDREDTH, X = ("num", Fraction(1, 100)), ("name", "x")
 GROUPS = ("list", "or", "{}")
 RELATIONS: dict[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "≤": operator.le, ">": operator.gt}
 RELATIONS |= {"≥": operator.ge, "≠": operator.ne, "=": operator.eq}
-REGIONS: dict[str, Callable[[bool, bool], bool]] = {"∪": operator.or_, "∩": operator.and_, "∖": operator.gt}
+REGIONS: dict[str, Callable[[Iterator[bool]], bool]] = {"{}": any, "or": any, "∪": any, "∩": all}
+REGIONS["∖"] = lambda inside: next(inside) and not any(inside)
 
 
 def letters(name: str) -> str | tuple[str]:
@@ -40,23 +42,19 @@ def unknowns(*trees: Tree) -> list[str]:
     return sorted(names(*trees) - CONSTANTS.keys())
 
 
+def units(tree: Tree) -> set[str]:
+    return {name for name in unknowns(tree) if name[0] == "#"}
+
+
 def word(tree: Tree) -> str:
     """What is compared as a word: "east", AB, B; else ""."""
     text = tree[1].lstrip('"') if tree[0] == "name" else ""
     return text.translate(LOWER) if len(text) > 1 and (text != tree[1] or text.isalpha()) else text
 
 
-def units(tree: Tree) -> dict[str, Any]:
-    """The unit of a quantity, with exponents: {"m": 1, "s": -2}; empty if none is written."""
-    kind, *parts = tree
-    if kind in ("unit", "percent"):
-        return {"%" if kind == "percent" else parts[0]: 1} if parts[0] else {}
-    found: dict[str, Any] = {}
-    for k, part in enumerate(parts if kind in ("prod", "div") else parts[:1] if kind == "pow" else ()):
-        for name, n in units(part).items():
-            times = Check().value(parts[1], {}) if kind == "pow" else -1 if kind == "div" and k else 1
-            found[name] = found.get(name, 0) + n * times
-    return found
+def bare(tree: Tree, percent: Tree) -> Tree:
+    """A quantity without its units."""
+    return put(tree, lambda node: (percent if node == PERCENT else ONE) if is_unit(node) else None)
 
 
 def is_label(tree: Tree) -> bool:
@@ -76,18 +74,6 @@ def elements(tree: Tree) -> list[Tree]:
     items = tree[1:] if tree[0] in GROUPS else [tree]
     signs = lambda item: (ONE, MINUS) if "±" in names(item) else (ONE,)
     return [put(item, {EITHER: sign}.get) for item in items for sign in signs(item)]
-
-
-def together(tree: Tree) -> bool:
-    """Conditions that must all hold: 2 < x < 9, x ≠ 3."""
-    return tree[0] == "list" and all(part[0] == "chain" and "=" not in part[1] for part in tree[1:])
-
-
-def difference(relation: Tree) -> tuple[str, Tree]:
-    """left < right as ("<", left - right), and left > right as ("<", right - left)."""
-    _, (op,), left, right = relation
-    left, right, op = (right, left, "<≤"[op == "≥"]) if op in ">≥" else (left, right, op)
-    return op, ("sum", left, ("prod", MINUS, right))
 
 
 class Check:
@@ -111,22 +97,20 @@ class Check:
         for one, other in ((a, b), (b, a)):
             if one[0] == "choice" != other[0]:
                 return self.same(one[1], other) or self.same(one[2], other)
-            if one[0] == "def" and other[0] not in ("def", "chain"):
+            if one[0] == "def" and other[0] not in ("def", "="):
                 return self.same(one[2], other)
         if kinds == {"def"} and a[1] == b[1]:
             return self.same(a[2], b[2])
-        if kinds <= {"def", "chain"}:
-            return self.same_relation(*(("chain", ("=",), *t[1:]) if t[0] == "def" else t for t in (a, b)))
-        sets = len(kinds) == 2 and kinds <= {*INTERVALS, "{}"}
-        if kinds & {"chain", "region"} or sets or together(a) or together(b):
-            return not any(t[0] == "chain" and "=" in t[1] for t in (a, b)) and self.same_region(a, b)
+        if kinds <= {"def", *RELATIONS}:
+            return self.same_relation(a, b)
+        if kinds & {*CONDITIONS, "∪", "∖"}:
+            return self.same_region(a, b)
         if kinds & {*GROUPS} or "±" in names(a, b):
             return self.same_elements(a, b)
         if kinds == {"name"}:
             return word(a) == word(b)
         if kinds <= EXPRESSIONS:
-            named = units(a), units(b)  # may be left out, but not wrong
-            return (not all(named) or named[0] == named[1]) and self.same_value(a, b)
+            return self.same_value(a, b)
         return a[0] == b[0] and len(a) == len(b) and all(map(self.same, a[1:], b[1:]))
 
     def settled(self, tree: Tree) -> Tree:
@@ -135,25 +119,21 @@ class Check:
         An equation is a claim. It gives its last side if it is true (2+4 = 6) or a definition (x = 6). An
         untrue claim gives nothing, and 2x = 12 no value.
         """
-        if tree[0] != "chain" or {"=", "≈", "∈"}.isdisjoint(tree[1]):
-            return tree
-        ops, *sides = tree[1:]
-        if ops == ("∈",) and is_label(sides[0]):
+        kind, *sides = tree
+        if kind == "∈" and is_label(sides[0]):
             return sides[1]
-        if len(ops) > 1 and ops[0] == "=" and word(sides[0]):  # the solution is x < 5
-            return self.settled(("chain", ops[1:], *sides[1:]))
-        if not {"=", "≈"} >= {*ops}:
-            raise Unreadable("mixed relations")
+        if kind not in ("=", "≈"):
+            return tree
         if len(sides) == 2 and is_label(sides[1]) and sides[1][1][0] != '"' and not is_label(sides[0]):
             sides.reverse()  # 5 = x, but not "5 is wrong"
         labels = len([*itertools.takewhile(is_label, sides[:-1])])
-        values, ops = sides[labels:], ops[labels:]
-        for (a, b), op in zip(itertools.pairwise(values), ops, strict=True):
-            if not (self if op == "=" else Check(0.01)).same(a, b):
+        values = sides[labels:]
+        for a, b in itertools.pairwise(values):
+            if not (self if kind == "=" else Check(0.01)).same(a, b):
                 if len(sides) == 2 and unknowns(tree):
                     return tree
                 raise ArithmeticError("an untrue claim")
-        value = values[ops.index("≈") if "≈" in ops else -1]  # what was rounded
+        value = self.settled(values[-1 if kind == "=" else 0])  # what was rounded
         return ("def", sides[0], value) if labels else value
 
     def same_elements(self, a: Tree, b: Tree) -> bool:
@@ -176,15 +156,12 @@ class Check:
 
     def same_relation(self, a: Tree, b: Tree) -> bool:
         """Two equations or inequalities: one a multiple of the other, or true for the same x."""
-        if len(a) != len(b) or len(a) > 4:
-            return self.same_region(a, b) if "=" not in a[1] + b[1] else a == b
-        if a[1] == b[1] == ("=",) and all(map(word, a[2:] + b[2:])):
-            return sorted(map(word, a[2:])) == sorted(map(word, b[2:]))
-        (op, f), (sign, g) = difference(a), difference(b)
-        pairs = self.trials(f, g)
+        pairs = self.trials(*(("sum", left, ("prod", MINUS, right)) for _, left, right in (a, b)))
         u, v = next((pair for pair in pairs if all(pair)), (0, 1))
-        multiple = op == sign and u and all(close(x * v, y * u) for x, y in pairs)
-        return bool(multiple and (op in ("=", "≠") or real(u / v) > 0))
+        kinds = [{"def": "="}.get(kind, kind) for kind, *_ in (a, b)]
+        if u and kinds[0] not in "=≠" and real(u / v) < 0:
+            kinds[0] = "><≥≤"["<>≤≥".index(kinds[0])]
+        return kinds[0] == kinds[1] and u and all(close(x * v, y * u) for x, y in pairs)
 
     def same_region(self, a: Tree, b: Tree) -> bool:
         """Sets of reals: equal if they have the same members at, between and beyond the numbers in them."""
@@ -198,31 +175,27 @@ class Check:
     def member(self, tree: Tree, x: Number) -> bool:
         """Is a real number in an interval, set or union, or does it satisfy relations?"""
         kind, *parts = tree
-        if kind == "region":
-            inside = [self.member(part, x) for part in parts[1:]]
-            for op, other in zip(parts[0], inside[1:], strict=True):
-                inside[0] = REGIONS[op](inside[0], other)
-            return inside[0]
-        if kind in GROUPS and (kind != "list" or together(tree)):
-            return (all if together(tree) else any)(self.member(part, x) for part in parts)
         if kind in INTERVALS and len(parts) == 2:
-            parts = [["<≤"[end in "[]"] for end in kind], parts[0], ("name", "x"), parts[1]]
-        elif kind in EXPRESSIONS:
-            parts = ["=", ("name", "x"), tree]
-        elif kind != "chain" or not RELATIONS.keys() >= {*parts[0]}:
+            low, high = ("<≤"[end in "[]"] for end in kind)
+            kind, parts = "∩", [(low, parts[0], X), (high, X, parts[1])]
+        if kind in REGIONS:
+            return REGIONS[kind](self.member(part, x) for part in parts)
+        if kind in EXPRESSIONS:
+            kind, parts = "=", [X, tree]
+        if kind not in RELATIONS:
             raise Unreadable("no set of reals")
         with contextlib.suppress(ArithmeticError):  # undefined there
-            values = [real(self.value(side, dict.fromkeys(("x", *unknowns(tree)), x))) for side in parts[1:]]
-            return all(
-                RELATIONS[op](*pair) for op, pair in zip(parts[0], itertools.pairwise(values), strict=True)
-            )
+            values = [real(self.value(side, dict.fromkeys(("x", *unknowns(tree)), x))) for side in parts]
+            return RELATIONS[kind](*values)
         return False
 
     def same_value(self, a: Tree, b: Tree) -> bool:
-        """Are two expressions one function of their unknowns?  28% is 28 or 0.28."""
-        plain = [put(tree, lambda node: node[1] if node[0] == "percent" else None) for tree in (a, b)]
-        if (plain[0] != a) != (plain[1] != b) and self.same_value(*plain):
-            return True
+        """Are two expressions one function of their unknowns? Of their units too, unless one has none, and
+        28% is then 28 or 0.28."""
+        if units(a) != units(b):
+            return not (units(a) and units(b)) and any(
+                self.same_value(bare(a, scale), bare(b, scale)) for scale in (ONE, HUNDREDTH)
+            )
         if unknowns(a, b):
             return all(close(x, y) for x, y in self.trials(a, b))
         return close(self.value(a, {}), self.value(b, {}), self.allowed, constants=True)
@@ -251,8 +224,8 @@ class Check:
         """The number an expression stands for at a point; too much work makes it unreadable."""
         kind, *parts = tree
         self.spend()
-        if kind in ("num", "unit"):
-            return parts[0] if kind == "num" else Fraction(1)
+        if kind == "num":
+            return parts[0]
         if kind == "name":
             values = [CONSTANTS.get(name, point.get(name)) for name in letters(parts[0])]
         else:

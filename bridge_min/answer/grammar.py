@@ -1,6 +1,6 @@
 r"""The grammar of answers: tokens become a tree of tuples, (kind, *parts). Read on in values.py.
 
-("num", Fraction(1, 2))  ("name", "x")  ("unit", "cm")  ("sum", tree, tree)  ("[)", tree, tree)
+("num", Fraction(1, 2))  ("name", "x")  ("name", "#cm")  ("sum", tree, tree)  ("[)", tree, tree)
 """
 
 from collections.abc import Callable, Iterator
@@ -12,8 +12,10 @@ from .words import Token, Unreadable, resolved
 
 Tree = tuple
 MAX_ITEMS = 64  # elements of one list, which are matched in any order; a quarter of the terms of one sum
-STRENGTH = dict.fromkeys("<≤>≥≠=≈∈", 1) | dict.fromkeys("∪∩∖", 2) | {":": 3} | dict.fromkeys("+-±", 4)
-STRENGTH |= {"*": 5, "/": 5, "^": 8} | dict.fromkeys("!%°_'", 9)
+STRENGTH = {"≈": 1, "=": 2, ":": 5, "*": 7, "/": 7, "^": 8} | dict.fromkeys("<≤>≥≠∈", 3)
+STRENGTH |= dict.fromkeys("∪∩∖", 4) | dict.fromkeys("+-±", 6) | dict.fromkeys("!%°_'", 9)
+KINDS = {"+": "sum", "-": "sum", ":": "ratio", "^": "pow", "/": "div"} | {op: op for op in "≈=<≤>≥≠∈∪∩∖"}
+CONDITIONS = {*"<≤>≥≠∈∩"}
 SEPARATORS = (",", ";", "\\", '"and', '"or')
 ENDS = {*SEPARATORS, *")]}|&⌋⌉⟩", "", "\\}", "end"}
 BRACKETS = {"(": ")]", "[": ")]", "\\{": ("\\}",), "{": "}", "⟨": "⟩", "|": "|", "⌊": "⌋", "⌈": "⌉"}
@@ -21,7 +23,7 @@ ENCLOSED, INTERVALS = {"|": "abs", "⌊": "floor", "⌈": "ceil"}, ("()", "[)", 
 ONE, MINUS, TWO = (("num", Fraction(n)) for n in (1, -1, 2))
 SETS = {"∅": ("{}",), "ℝ": ("()", ("prod", MINUS, ("name", "∞")), ("name", "∞"))}
 EITHER = ("name", "±")  # 1 and -1
-DEGREE, ANGLE = ("unit", "°"), ("div", ("name", "π"), ("num", Fraction(180)))
+DEGREE, PERCENT, ANGLE = ("name", "#°"), ("name", "#%"), ("div", ("name", "π"), ("num", Fraction(180)))
 
 
 def parse(text: str) -> Tree:
@@ -77,6 +79,7 @@ class Parser:
             joint = self.take('"and', '"or') or joint
             kind = "or" if joint == '"or' else kind
             items.append(self.expression())
+        kind = "∩" if kind == "list" and all(item[0] in CONDITIONS for item in items) else kind
         return (kind, *items) if not joint else self.fail()
 
     def expression(self, level: int = 0, argument: bool = False) -> Tree:
@@ -86,11 +89,11 @@ class Parser:
             token = self.peek()
             closed = token in ENDS if token != "|" else self.bars > 0
             closed = closed or (argument and (token == "(" or token in FUNCTIONS))
-            strength = 0 if closed else STRENGTH.get(token, 5 + argument)
+            strength = 0 if closed else STRENGTH.get(token, 7 + argument)
             if strength <= level:
                 return left
             self.i += token in STRENGTH and token != "±"
-            if isinstance(token, Fraction) and self.toks[self.i - 1] != ")" and left[0] != "unit":
+            if isinstance(token, Fraction) and self.toks[self.i - 1] != ")" and not is_unit(left):
                 raise Unreadable("two numbers side by side")
             if strength == 9:
                 left = self.postfix(left, token)
@@ -104,8 +107,10 @@ class Parser:
             return self.applied(left[1] + sign + below)
         if sign in "_'" and left[0] != "num":
             self.fail()
-        kinds = {"!": "factorial", "%": "percent", "_": f"base {below}", "'": ""}
-        return left if below == "10" else ("prod", left, DEGREE) if sign == "°" else (kinds[sign], left)
+        if sign in "%°":
+            return ("prod", left, ("name", f"#{sign}"))
+        kinds = {"!": "factorial", "_": f"base {below}", "'": ""}
+        return left if below == "10" else (kinds[sign], left)
 
     def group(self) -> str:
         """The text of the next token, or of all up to the next closing brace."""
@@ -117,7 +122,7 @@ class Parser:
     def prefix(self, level: int = 9) -> Tree:
         token = self.take()
         if token in ("-", "+", "±"):
-            return ("prod", {"-": MINUS, "+": ONE, "±": EITHER}[token], self.expression(max(level, 4)))
+            return ("prod", {"-": MINUS, "+": ONE, "±": EITHER}[token], self.expression(max(level, 6)))
         if isinstance(token, Fraction):
             return self.number(("num", token))
         if token in BRACKETS:
@@ -133,7 +138,7 @@ class Parser:
             return self.function(token)
         if token in ENDS or token in STRENGTH:
             self.fail()
-        return ("unit", token[1:]) if token[0] == "#" else SETS.get(token) or self.applied(token)
+        return SETS.get(token) or self.applied(token)
 
     def applied(self, name: str) -> Tree:
         """f(x), f'(2) and x_1(t) are one name; \\pi(x) and AB(x) are products."""
@@ -171,7 +176,7 @@ class Parser:
         kind, self.bars = opening + (self.take(*BRACKETS[opening]) or self.fail()), outside
         if len(items) == 1 and opening in ENCLOSED:
             return (ENCLOSED[opening], items[0])
-        if len(items) == 1 and (kind in ("()", "[]", "{}") or items[0][0] == "chain"):
+        if len(items) == 1 and (kind in ("()", "[]", "{}") or items[0][0] in ("=", *CONDITIONS)):
             return items[0]
         return ("{}" if "{" in opening else kind if kind in INTERVALS else "()", *items)
 
@@ -190,22 +195,25 @@ class Parser:
         scripts = {sign: self.prefix(8) for _ in "^_" if (sign := self.take("^", "_"))}
         if ("_" in scripts and name != "log") or scripts.get("^") == ("prod", MINUS, ONE):
             self.fail()
-        argument = self.prefix() if self.peek() in BRACKETS else self.expression(5, True)
+        argument = self.prefix() if self.peek() in BRACKETS else self.expression(7, True)
         tree = (name, put(argument, {DEGREE: ANGLE}.get), *([scripts["_"]] if "_" in scripts else []))
         return ("pow", tree, scripts["^"]) if "^" in scripts else tree
 
 
+def is_unit(tree: Tree) -> bool:
+    return tree[0] == "name" and tree[1][0] == "#"
+
+
 def join(left: Tree, op: Any, right: Tree) -> Tree:
-    """A tree from an operator and its sides; chains, sums and products are flat."""
-    last, after = left[-1] if left[0] == "prod" else ("",), right[1] if right[0] == "pow" else right
-    if len(left) > 4 * MAX_ITEMS or (op not in STRENGTH and last[0] == "unit" != after[0]):
+    """A tree from an operator and its sides; sums and products are flat, a < b < c is a < b and b < c."""
+    last, after = left[-1] if left[0] in "prod∩" else left, right[1] if right[0] == "pow" else right
+    if len(left) > 4 * MAX_ITEMS or (
+        op not in STRENGTH and is_unit(last) and last != left and not is_unit(after)
+    ):
         raise Unreadable("too many terms, or a number after a unit")
-    kind = {"+": "sum", "-": "sum", ":": "ratio", "^": "pow", "/": "div"}.get(op, "prod")
-    if STRENGTH.get(op) in (1, 2):
-        kind = "chain" if STRENGTH[op] == 1 else "region"
-        ops, *parts = left[1:] if left[0] == kind else ((), left)
-        return (kind, (*ops, op), *parts, right)
-    right = ("prod", MINUS, right) if op == "-" else right
+    if op in CONDITIONS and last[0] in CONDITIONS:
+        op, right = "∩", (op, last[-1], right)
+    kind, right = KINDS.get(op, "prod"), ("prod", MINUS, right) if op == "-" else right
     return (kind, *(left[1:] if left[0] == kind != "pow" else [left]), right)
 
 

@@ -101,7 +101,7 @@ OPERATIONS: dict[str, Callable[..., Number]] = {
     "sum": lambda *terms: reduce(add, terms),
     "prod": lambda *factors: reduce(partial(calculate, operator.mul), factors),
     "div": lambda *parts: reduce(partial(calculate, operator.truediv), parts),
-    "pow": power, "percent": lambda a: a / 100, "abs": abs,
+    "pow": power, "abs": abs,
     "floor": lambda a: whole(a, math.floor, 1), "ceil": lambda a: whole(a, math.ceil, -1),
     "factorial": lambda a: Fraction(math.factorial(natural(a))),
     "binom": lambda a, b: Fraction(math.comb(natural(a), natural(b))),
@@ -111,5 +111,5 @@ OPERATIONS: dict[str, Callable[..., Number]] = {
     "arcsin": partial(function, cmath.asin), "arccos": partial(function, cmath.acos),
     "arctan": partial(function, cmath.atan),
 }  # fmt: skip
-CONSTANTS: dict[str, Number] = {"π": math.pi, "e": math.e, "i": 1j, "∞": math.inf}
-EXPRESSIONS = {"num", "name", "unit", *OPERATIONS}
+CONSTANTS: dict[str, Number] = {"π": math.pi, "e": math.e, "i": 1j, "∞": math.inf, "#": Fraction(1)}
+EXPRESSIONS = {"num", "name", *OPERATIONS}

@@ -135,7 +135,7 @@ def resolved(tokens: list[Token]) -> list[Token]:
 def segment(part: list[Token], border: Token) -> list[Token]:
     """What stands between two borders, its words resolved."""
     first = len([*takewhile(lambda token: is_word(token) and token[1:] in ROLES["announces"], part)])
-    part = part[first:] if first < len(part) or border in ("(", "[", "\\{", "⟨", "|") else part
+    part = part[first:] if first < len(part) or border in (*"([⟨|=", "\\{") else part
     if all(isinstance(token, str) and (token[0].isalpha() or token[0] in '"∠△') for token in part):
         joined = " ".join(token.lstrip('"') for token in part)  # words alone
         return ['"' + joined] if any(map(is_word, part)) else part
