@@ -72,8 +72,7 @@ def is_label(tree: Tree) -> bool:
 def elements(tree: Tree) -> list[Tree]:
     """The members of a list or set, or the one thing itself; each ± written out."""
     items = tree[1:] if tree[0] in GROUPS else [tree]
-    signs = lambda item: (ONE, MINUS) if "±" in names(item) else (ONE,)
-    return [put(item, {EITHER: sign}.get) for item in items for sign in signs(item)]
+    return [x for item in items for x in {put(item, {EITHER: sign}.get) for sign in (ONE, MINUS)}]
 
 
 class Check:
@@ -97,10 +96,8 @@ class Check:
         for one, other in ((a, b), (b, a)):
             if one[0] == "choice" != other[0]:
                 return self.same(one[1], other) or self.same(one[2], other)
-            if one[0] == "def" and other[0] not in ("def", "="):
-                return self.same(one[2], other)
-        if kinds == {"def"} and a[1] == b[1]:
-            return self.same(a[2], b[2])
+            if one[0] == "def" and (other[0] not in ("def", "=") or one[:2] == other[:2]):
+                return self.same(one[2], other[-1] if other[0] == "def" else other)
         if kinds <= {"def", *RELATIONS}:
             return self.same_relation(a, b)
         if kinds & {*CONDITIONS, "∪", "∖"}:
@@ -147,11 +144,11 @@ class Check:
         if len(xs) != len(ys):
             return False
         for x in xs:
-            order = sorted(range(len(ys)), key=lambda k, x=x: ys[k] != x)  # what is written the same first
-            match = next((k for k in order if self.same(x, ys[k])), None)
+            candidates = sorted(ys, key=lambda y, x=x: y != x)  # what is written the same first
+            match = next((y for y in candidates if self.same(x, y)), None)
             if match is None:
                 return False
-            del ys[match]
+            ys.remove(match)
         return True
 
     def same_relation(self, a: Tree, b: Tree) -> bool:
@@ -165,10 +162,10 @@ class Check:
 
     def same_region(self, a: Tree, b: Tree) -> bool:
         """Sets of reals: equal if they have the same members at, between and beyond the numbers in them."""
-        if len(unknowns(a, b)) > 1:
+        if len(unknowns(a, b)) > 1 or "i" in names(a, b):
             return False
         constants = [node for node in nodes(a, b) if node[0] in EXPRESSIONS and not unknowns(node)]
-        ends = sorted({x for node in constants if abs(x := real(self.value(node, {}))) < math.inf})
+        ends = sorted({self.tried(node, {}) for node in constants} - {None, math.inf, -math.inf})
         points = [*ends, *((x + y) / 2 for x, y in itertools.pairwise(ends)), *FAR]
         return all(self.member(a, x) == self.member(b, x) for x in points)
 
@@ -184,10 +181,8 @@ class Check:
             kind, parts = "=", [X, tree]
         if kind not in RELATIONS:
             raise Unreadable("no set of reals")
-        with contextlib.suppress(ArithmeticError):  # undefined there
-            values = [real(self.value(side, dict.fromkeys(("x", *unknowns(tree)), x))) for side in parts]
-            return RELATIONS[kind](*values)
-        return False
+        values = [self.tried(side, dict.fromkeys(("x", *unknowns(tree)), x)) for side in parts]
+        return None not in values and RELATIONS[kind](*values)
 
     def same_value(self, a: Tree, b: Tree) -> bool:
         """Are two expressions one function of their unknowns? Of their units too, unless one has none, and
@@ -202,12 +197,11 @@ class Check:
 
     def trials(self, a: Tree, b: Tree) -> list[tuple[Number, Number]]:
         """The values of two expressions at fixed points; two different ones where only one is defined."""
-        found, whole = [], {"factorial", "binom"} & {node[0] for node in nodes(a, b)}
+        found, free = [], unknowns(a, b)
+        whole = {"factorial", "binom"} & {node[0] for node in nodes(a, b)}
         for t, (scale, modulus) in enumerate(WHOLE if whole else TRIALS):
-            place = {
-                name: (31 * k + 17 * t + 13 * k * t) % modulus + 2 for k, name in enumerate(unknowns(a, b))
-            }
-            x, y = (self.tried(tree, {name: scale * n for name, n in place.items()}) for tree in (a, b))
+            at = {name: scale * ((31 * k + 17 * t + 13 * k * t) % modulus + 2) for k, name in enumerate(free)}
+            x, y = (self.tried(tree, at) for tree in (a, b))
             found += [] if x is y is None else [(0, 1) if x is None or y is None else (x, y)]
         if len(found) < 2:
             raise Unreadable("hardly anywhere defined")
@@ -217,22 +211,22 @@ class Check:
         """The value at a point; None if it is undefined, too large, or not real although no i is written."""
         with contextlib.suppress(ArithmeticError):
             value = self.value(tree, point)
-            return value if "i" in names(tree) or real(value) is not None else None
+            return value if "i" in names(tree) else real(value)
         return None
 
     def value(self, tree: Tree, point: dict[str, Number]) -> Number:
         """The number an expression stands for at a point; too much work makes it unreadable."""
         kind, *parts = tree
         self.spend()
+        if kind not in EXPRESSIONS:
+            raise Unreadable(f"{kind} is no number")
         if kind == "num":
             return parts[0]
         if kind == "name":
-            values = [CONSTANTS.get(name, point.get(name)) for name in letters(parts[0])]
+            kind, values = "prod", [(point | CONSTANTS)[name] for name in letters(parts[0])]
         else:
-            values = [self.value(part, point) for part in parts] if kind in OPERATIONS else [None]
-        if None in values:
-            raise Unreadable(f"{kind} is no number")
-        result = OPERATIONS["prod" if kind == "name" else kind](*values)
+            values = [self.value(part, point) for part in parts]
+        result = OPERATIONS[kind](*values)
         if isinstance(result, Fraction):
             self.spend((result.numerator.bit_length() + result.denominator.bit_length()) >> 10)
         return result

@@ -206,11 +206,9 @@ def is_unit(tree: Tree) -> bool:
 
 def join(left: Tree, op: Any, right: Tree) -> Tree:
     """A tree from an operator and its sides; sums and products are flat, a < b < c is a < b and b < c."""
-    last, after = left[-1] if left[0] in "prod∩" else left, right[1] if right[0] == "pow" else right
-    if len(left) > 4 * MAX_ITEMS or (
-        op not in STRENGTH and is_unit(last) and last != left and not is_unit(after)
-    ):
-        raise Unreadable("too many terms, or a number after a unit")
+    last = left[-1] if left[0] == "∩" else left
+    if len(left) > 4 * MAX_ITEMS:
+        raise Unreadable("too many terms")
     if op in CONDITIONS and last[0] in CONDITIONS:
         op, right = "∩", (op, last[-1], right)
     kind, right = KINDS.get(op, "prod"), ("prod", MINUS, right) if op == "-" else right
