@@ -32,20 +32,19 @@ def extract_answer(response: str) -> str | None:
 def boxed(text: str) -> str | None:
     r"""The last outermost box, with those that a comma or a conjunction joins to it. Without braces it holds
     a number or command; \boxed{} and \boxed before other words are prose, and one that stays open is none."""
-    starts, end, answers = [len(text)], 0, []
-    while len(starts) <= MAX_BOXES and starts[-1] >= 0:
-        starts.append(max(text.rfind(box, 0, starts[-1]) for box in ("\\boxed", "\\fbox")))
-    for start in starts[:0:-1]:
-        at = run(text, run(text, start + 1, LETTERS), " \n\r\t")
-        stop, inside = closing(text, at), "".join(text[at : at + MAX_ANSWER].partition("$")[0].split()[:1])
-        inside = text[at + 1 : stop - 1].strip() if stop else inside
-        if start >= end and inside and (stop or inside[0] in DIGITS + "-\\{"):  # not inside the box before
-            answers = [*answers, inside] if answers and joins(text[end:start]) else [inside]
-            end = max(stop, at)
+    text = text.replace("\\fbox", "\\boxed")
+    answers, end = [], len(text.rsplit("\\boxed", MAX_BOXES)[0])
+    while (start := text.find("\\boxed", end)) >= 0:
+        at = run(text, start + len("\\boxed"), " \n\r\t")
+        stop, word = closing(text, at), text[at : at + MAX_ANSWER].partition("$")[0].split(maxsplit=1)[:1]
+        inside = text[at + 1 : stop - 1].strip() if stop else "".join(word)
+        if inside and (stop or inside[0] in DIGITS + "-\\{"):
+            answers = [*answers, inside] if joins(text[end:start]) else [inside]
+        end = max(stop, at)
     if not answers:
         return None
-    head, found, _ = text[end:].translate(LOWER).partition("answer:")
-    said = text[end + len(head + found) :].strip(" *\n") if found else ""
+    at = text[end:].translate(LOWER).find("answer:")
+    said = text[end:][at + len("answer:") :].strip(" *\n") if at >= 0 else ""
     return sentence(said) if said else ", ".join(answers)
 
 
@@ -59,9 +58,9 @@ def run(text: str, i: int, alphabet: str) -> int:
 
 def closing(text: str, start: int) -> int:
     """One past the brace that closes the one at `start`; 0 if there is none within MAX_ANSWER characters."""
-    part = (
-        text[start : start + MAX_ANSWER + 2].replace("\\\\", "..").replace("\\{", "..").replace("\\}", "..")
-    )
+    part = text[start : start + MAX_ANSWER + 2]
+    for escaped in ("\\\\", "\\{", "\\}"):
+        part = part.replace(escaped, "..")
     depths = accumulate((c == "{") - (c == "}") for c in part if part[0] == "{")
     return next((start + i for i, depth in enumerate(depths, 1) if depth == 0), 0)
 
@@ -74,7 +73,7 @@ def joins(gap: str) -> bool:
 
 def marked(text: str) -> str | None:
     """`#### 18`, but one with letters and lines below it is a heading; or the last `<answer>...</answer>`."""
-    line, more, _ = (*text.rpartition("####")[2].strip().split("\n", 1), "", "")[:3]
+    line, _, more = text.rpartition("####")[2].strip().partition("\n")
     if "####" in text and (not more or (line and not any(c.isalpha() for c in line))):
         return line
     return text.rpartition("<answer>")[2].partition("</answer>")[0] if "<answer>" in text else None
