@@ -17,7 +17,7 @@ STRENGTH |= dict.fromkeys("∪∩∖", 4) | dict.fromkeys("+-±", 6) | dict.from
 KINDS = {"+": "sum", "-": "sum", ":": "ratio", "^": "pow", "/": "div"} | {op: op for op in "≈=<≤>≥≠∈∪∩∖"}
 CONDITIONS = {*"<≤>≥≠∈∩"}
 SEPARATORS = (",", ";", "\\", '"and', '"or')
-ENDS = {*SEPARATORS, *")]}|&⌋⌉⟩", "", "\\}", "end"}
+ENDS = {*SEPARATORS, *")]}|&⌋⌉⟩?", "", "\\}", "end"}
 BRACKETS = {"(": ")]", "[": ")]", "\\{": ("\\}",), "{": "}", "⟨": "⟩", "|": "|", "⌊": "⌋", "⌈": "⌉"}
 ENCLOSED, INTERVALS = {"|": "abs", "⌊": "floor", "⌈": "ceil"}, ("()", "[)", "(]", "[]")
 ONE, MINUS, TWO = (("num", Fraction(n)) for n in (1, -1, 2))

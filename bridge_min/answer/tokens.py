@@ -3,20 +3,19 @@ r"""An answer's text as tokens: Unicode, LaTeX and plain text become one languag
 import contextlib
 import unicodedata
 from fractions import Fraction
+from itertools import groupby
 
 from .find import DIGITS, LETTERS, MAX_ANSWER, closing, run
 from .words import FUNCTIONS, Token, Unreadable, letters, table
 
-REPLACE = table(  # \5 marks thousands, \6 and \7 the braces of small digits, ␣ is a space
+REPLACE = table(  # \5 marks thousands, ␣ is a space
     "{,} {,␣}; \5 {,} ,\\! \\!,; \5 \5␣; ␣ ~ \\,; ° ^{\\circ} ^\\circ; ' ^{\\prime}; ℝ \\mathbb{R}; ≤ <=;"
-    "≥ >=; ≠ !=; ␣ **␣; ^ **; = ==; \\text{am} a.m. a.m; \\text{pm} p.m. p.m; ␣ np."
+    "≥ >=; ≠ !=; ␣ **␣; ^ **; = ==; \\text{am} a.m. a.m; \\text{pm} p.m. p.m; ␣ np.; ∪ ␣U␣; ×10 ␣x␣10;"
+    "\\overline{ \\bar{; .\\overline{ .\\dot{"
 )
 REPLACE = {old.replace("␣", " "): new.replace("␣", " ") for old, new in REPLACE.items()}
-REPLACE |= {"\7^\6": "", "\7_\6": "", "\6": "{", "\7": "}"}  # 10²³ has one exponent
-NFKC = {c: unicodedata.normalize("NFKC", c) for c in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ₀₁₂₃₄₅₆₇₈₉½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
-SMALL = {c: "^_"[c in "₀₁₂₃₄₅₆₇₈₉"] + f"\6{digit}\7" for c, digit in NFKC.items() if len(digit) == 1}
-SMALL |= {c: "\\frac{" + digits.replace("⁄", "}{") + "}" for c, digits in NFKC.items() if len(digits) > 1}
-SMALL = str.maketrans(SMALL)
+SCRIPTS = dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "^") | dict.fromkeys("₀₁₂₃₄₅₆₇₈₉", "_")
+SCRIPTS |= dict.fromkeys("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "\\frac")
 SAME = table(  # what is read as the sign at the beginning: ␣ is dropped, ? unreadable, M a matrix
     "- − – ‐; * × · ⋅ ∙ cdot times ast; / ÷ ⁄ ∕ div; ≤ ⩽ le leq leqslant; ≥ ⩾ ge geq geqslant; ≠ ne neq;"
     "< lt; > gt; = equiv; ≈ approx simeq; : colon; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor;"
@@ -39,7 +38,7 @@ def tokens(text: str, quoted: int = 0) -> list[Token]:
     r"""Linear in the length, which is at most MAX_ANSWER. `quoted`: by so many \text{} around it."""
     if len(text) > MAX_ANSWER or quoted > 4:
         raise Unreadable("too long, or too deep")
-    text = text if text.isascii() else text.translate(SMALL)
+    text = text if text.isascii() else scripted(text)
     for old, new in REPLACE.items():
         text = text.replace(old, new)
     text = text if "\\begin" in text else text.replace("\\\\", "\\")  # without rows, \\pi was escaped twice
@@ -53,17 +52,21 @@ def tokens(text: str, quoted: int = 0) -> list[Token]:
         elif c in LETTERS:
             i = run(text, i, LETTERS)
             out += letters(text, start, i, out, quoted)
-        elif c == "." and (str(out[-1])[:1] == '"' or not text[i:].strip(" .$}*")):
-            continue
-        elif c not in ' \n\t\r$"`' and (c != "&" or "begin" in out):  # outside a matrix & is styling
+        elif c not in ' \n\t\r$"`.' and (c != "&" or "begin" in out):  # outside a matrix & is styling
             i = max(run(text, i, LETTERS), i + 1) if c == "\\" else i
             name = text[start + (c == "\\") : i]
             sign = name if c != "\\" and name in SIGNS else symbol(name)
             found, i = command(text, i, name, sign, quoted) if sign in ("T", "B", "C") else ([sign], i)
-            i += name in ("left", "right") and text[i : i + 1] == "."
             inside += (sign in ("(", "[", "\\{")) - (sign in (")", "]", "\\}"))
             out += [token for token in found if token != "␣"]
     return out[1:]
+
+
+def scripted(text: str) -> str:
+    """10²³ is 10^{23}, 1½ is 1\\frac{1}{2}."""
+    parts = [(mark, "".join(part)) for mark, part in groupby(text, SCRIPTS.get)]
+    plain = lambda part: unicodedata.normalize("NFKC", part).replace("⁄", "}{")
+    return "".join(f"{mark}{{{plain(part)}}}" if mark else part for mark, part in parts)
 
 
 def command(text: str, i: int, name: str, kind: str, quoted: int) -> tuple[list[Token], int]:
@@ -71,8 +74,6 @@ def command(text: str, i: int, name: str, kind: str, quoted: int) -> tuple[list[
     brace = run(text, i, " ")
     stop = closing(text, brace)
     content = text[brace + 1 : stop - 1].strip() if stop else ""
-    if not stop and text[brace : brace + 1] == "{":
-        raise Unreadable("an open brace")
     if kind == "T":
         math = not stop or content in (*FUNCTIONS, "e", "i", "d")
         return ([], i) if math else (tokens(content, quoted + 1), stop)
@@ -81,16 +82,12 @@ def command(text: str, i: int, name: str, kind: str, quoted: int) -> tuple[list[
 
 
 def symbol(name: str) -> str:
-    """The token of a sign or command."""
-    if SAME.get(name, "?") != "?":
-        return SAME[name]
-    if unicodedata.name(name[:1] or "?", "").startswith("GREEK"):
-        return name
+    """The token of a sign or command; \\odot is a name like others, ? is unreadable."""
+    if name in SAME or "Α" <= name <= "ω":
+        return SAME.get(name, name)
     with contextlib.suppress(KeyError):
         return unicodedata.lookup(f"GREEK {'SMALL' if name[:1].islower() else 'CAPITAL'} LETTER {name}")
-    if name in SAME or len(name) < 2:
-        raise Unreadable(name)
-    return "\\" + name  # \odot is a name like others
+    return "\\" + name if len(name) > 1 else "?"
 
 
 def numeral(text: str, i: int, inside: bool) -> tuple[Fraction, int]:
@@ -98,26 +95,23 @@ def numeral(text: str, i: int, inside: bool) -> tuple[Fraction, int]:
 
     Groups of three digits are one number, 27,54,108 is a list. In brackets a comma separates, but not `{,}`.
     """
-    end = k = run(text, i, DIGITS)
+    end = run(text, i, DIGITS)
     digits, part, cycle, exponent, mark = text[i:end], "", "", 0, text[end : end + 1]
-    if 0 < len(digits) < 4 and digits[0] != "0" and mark in ("\5", " ", "" if inside else ","):
-        while text.startswith(mark, k) and run(text, k + 1, DIGITS) == k + 4:
-            k += 4
-        if not text.startswith(mark, k) or run(text, k + 1, DIGITS) == k + 1:
-            digits, end = text[i:k].replace(mark, ""), k
+    if mark in ("\5", " ", " " if inside else ","):
+        grouped = text[i : run(text, i, DIGITS + mark)].rstrip(mark)
+        first, *rest = grouped.split(mark)
+        if len(first) < 4 and {*map(len, rest)} == {3}:
+            digits, end = first + "".join(rest), i + len(grouped)
     if text[end : end + 1] == ".":
         start, end = end + 1, run(text, end + 1, DIGITS)
-        part = text[start:end]
-        bar = end + 1 + text[end : end + 10].find("{")
-        if text[end:bar] in ("\\overline{", "\\bar{", "\\dot{") and (stop := run(text, bar, DIGITS)) > bar:
+        part, bar = text[start:end], end + len("\\overline{")
+        if text[end:bar] == "\\overline{" and (stop := run(text, bar, DIGITS)) > bar:
             cycle, end = text[bar:stop], stop + 1
     if text[end : end + 1] in ("e", "E"):
         first = end + 1 + (text[end + 1 : end + 2] in ("+", "-"))
         stop = run(text, first, DIGITS)
-        if stop > first and text[stop : stop + 1] not in (*LETTERS, "^"):
-            exponent, end = int(text[end + 1 : stop][:5]), stop
-    if abs(exponent) > 999:
-        raise Unreadable("too large")
+        if first < stop < first + 4 and text[stop : stop + 1] not in (*LETTERS, "^"):
+            exponent, end = int(text[end + 1 : stop]), stop
     value = Fraction(int(digits + part or "0"), 10 ** len(part))
     value += Fraction(int(cycle), (10 ** len(cycle) - 1) * 10 ** len(part)) if cycle else 0
     return value * Fraction(10) ** exponent if exponent else value, end

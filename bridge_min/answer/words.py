@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import takewhile
 from typing import Any
 
-from .find import DIGITS, LETTERS, LOWER, run
+from .find import LETTERS, LOWER, run
 
 Token = Any  # str | Fraction
 
@@ -40,24 +40,24 @@ SPELT |= {name: name for name in FUNCTIONS} | table(
     '√ sqrt; π pi; ∞ inf infinity; "and and; "or or; = is are equals; % percent; ≈ about approximately approx'
     " roughly around"
 )
-UNITS = table(  # single letters keep their case
-    "mm mm millimeter; cm cm centimeter; m m meter; km km kilometer; nm nm nanometer; in in inch inche;"
-    "ft ft foot feet; yd yd yard; mi mi mile; mg mg milligram; g g gm gram; kg kg kilogram; oz oz ounce;"
-    "lb lb pound; ton ton tonne; ml ml milliliter; l l L liter litre; gal gal gallon; ms ms millisecond;"
-    "s s sec second; min min minute; h h hr hour; day day; week week; month month; yr yr year; cent cent;"
-    "dollar dollar usd; euro euro; £ £; am am; pm pm; ° degree deg; rad rad radian; Hz hz hertz; J J joule;"
-    "N N newton; W W watt; V V volt; A A ampere; C C coulomb; T T tesla; K K kelvin; Pa pa pascal; eV ev;"
-    "mol mol mole; Ω Ω ohm; cal cal calorie"
+UNITS = table(  # a single letter is a unit by itself
+    "mm mm millimeter; cm cm centimeter; m meter; km km kilometer; nm nm nanometer; in in inch inche;"
+    "ft ft foot feet; yd yd yard; mi mi mile; mg mg milligram; g gm gram; kg kg kilogram; oz oz ounce;"
+    "lb lb pound; ton ton tonne; ml ml milliliter; L l liter litre; gal gal gallon; ms ms millisecond;"
+    "s sec second; min min minute; h hr hour; day day; week week; month month; yr yr year; cent cent;"
+    "dollar dollar usd; euro euro; am am; pm pm; ° degree deg; rad rad radian; Hz hz hertz; J joule;"
+    "cal calorie; N newton; W watt; V volt; A ampere; C coulomb; T tesla; K kelvin; Pa pa pascal; mol mole"
 )
 UNITS |= {f"{name}s": unit for name, unit in UNITS.items() if len(name) > 1}
-TWO, THREE = Fraction(2), Fraction(3)
-POWERS = {"square": TWO, "sq": TWO, "cubic": THREE}
-SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-SCALES |= {f"{name}th": Fraction(1, n) for name, n in SCALES.items()} | {"dozen": 12, "halve": Fraction(1, 2)}
-ORDINALS = str.split("half third fourth fifth sixth seventh eighth ninth tenth quarter")
-SCALES |= {name: Fraction(1, k if k < 11 else 4) for k, name in enumerate(ORDINALS, 2)}
-SIGNS = {name: ["*", Fraction(n)] for name, n in SCALES.items()} | {"per": ["/"], "squared": ["^", TWO]}
-SIGNS |= {"cubed": ["^", THREE], "mph": ["#mi", "/", "#h"], "kmh": ["#km", "/", "#h"]}
+SIGNS = {"per": ["/"], "mph": ["#mi", "/", "#h"], "kmh": ["#km", "/", "#h"]}
+SIGNS |= {"squared": ["^", Fraction(2)], "cubed": ["^", Fraction(3)]}
+POWERS = {"square": SIGNS["squared"], "sq": SIGNS["squared"], "cubic": SIGNS["cubed"]}
+SCALES = table(
+    "100 hundred; 1e3 thousand; 1e6 million; 1e9 billion; 1e12 trillion; 12 dozen; 1/2 half halve; 1/3 third;"
+    "1/4 fourth quarter; 1/5 fifth; 1/6 sixth; 1/7 seventh; 1/8 eighth; 1/9 ninth; 1/10 tenth;"
+    "1e-2 hundredth; 1e-3 thousandth; 1e-6 millionth; 1e-9 billionth"
+)
+SIGNS |= {name: ["*", Fraction(scale)] for name, scale in SCALES.items()}
 ROLES = groups(  # what a word does beside mathematics
     "announces a an the so thus then hence therefore final answer result value solution total number amount"
     " count equal to of it there we get have obtain find that which gives only just exactly simply option"
@@ -65,10 +65,9 @@ ROLES = groups(  # what a word does beside mathematics
     "denies not no never neither either nor wrong incorrect rejected false invalid unless except but maybe;"
     "changes than least most perhaps always sometimes does doubt mistake;"
     "follows of in on at for from with by each every all left remaining total altogether apart old long only;"
-    "counted people men women children teeth mice geese dice sheep fish deer yen yuan won;"
-    "short it the of for per has was cm mm km kg mph pm no sq"  # but words
+    "counted people men women children teeth mice geese dice sheep fish deer yen yuan won"
 )
-COUNTED = ROLES["counted"]
+COUNTED = ROLES["counted"] | UNITS.keys()
 DOUBT = ROLES["denies"] | ROLES["changes"]
 BORDERS = {*"<≤>≥≠=≈∈,;\\()[]&:|⌊⌋⌈⌉⟨⟩", "\\{", "\\}", '"and', '"or', "begin", "end", ""}
 
@@ -78,25 +77,15 @@ def letters(text: str, start: int, end: int, before: list[Token], quoted: int) -
     script or prime belongs to the last letter."""
     word, after, last = text[start:end], text[end : end + 9].lstrip(), before[-1]
     lower = word.translate(LOWER)
-    spelt = SPELT.get(word, SPELT.get(lower) if quoted or len(word) > 2 else None)
-    if spelt is not None:
-        return [spelt]
-    if word == "x" and isinstance(last, Fraction) and after[:1] in (*DIGITS,):
-        return ["*"]
-    if word == "U" and last in (")", "]"):
-        return ["∪"]
-    prose = str(last)[:1] == '"' or (text[end : end + 1] == " " and run(after, 0, LETTERS) > 3)
-    counted = (
-        text[start - 1 : start] == " " and isinstance(last, Fraction) and (lower in UNITS or lower in COUNTED)
-    )
-    short = (len(word) == 3 and word.istitle()) or (lower in ROLES["short"] and not word.isupper())
-    known = len(word) > 3 or short or (len(word) > 1 and (prose or counted))
-    if not (quoted or known or (last == "/" and str(before[-2])[:1] == '"')):  # km/h
-        split = len(word) > 1 and after[:1] in (*"^_'!",)
-        return [word[:-1], word[-1]] if split else [word]
-    if text[end : end + 1] in (*DIGITS,):
-        raise Unreadable(word)  # Room2
-    return ['"' + (lower if len(word) > 1 else word)]
+    if lower in SPELT:
+        return [SPELT[lower]]
+    prose = str(last)[:1] == '"' or (text[end : end + 1] == " " and run(after, 0, LETTERS) > 1)
+    counted = text[start - 1 : start] == " " and isinstance(last, Fraction) and lower in COUNTED
+    compound = last == "/" and str(before[-2])[:1] == '"'  # km/h
+    if quoted or len(word) > 3 or compound or (len(word) > 1 and (prose or counted)):
+        return ['"' + (lower if len(word) > 1 else word)]
+    split = len(word) > 1 and after.startswith((*"^_'!",))
+    return [word[:-1], word[-1]] if split else [word]
 
 
 def is_word(token: Token) -> bool:
@@ -108,8 +97,6 @@ def resolved(tokens: list[Token]) -> list[Token]:
     every = [i for i in range(1, len(tokens)) if tokens[i] == "∀" or tokens[i : i + 2] == ['"for', '"all']]
     if every and not {f'"{word}' for word in ROLES["denies"]} & {*tokens[every[0] :]}:
         tokens = tokens[: every[0]]  # for all x > 0: where an equation holds
-    if not any(is_word(token) or token == "≈" for token in tokens):
-        return tokens
     tokens, out, start = [*tokens, ""], [], 0
     for end, border in enumerate(tokens):
         if border not in BORDERS:
@@ -124,7 +111,7 @@ def resolved(tokens: list[Token]) -> list[Token]:
         if more and (words == ["which"] or (border == "" and words[0] in ROLES["follows"])):
             out.pop()  # 3/56, which is ...; 45, in total
         else:
-            out += segment(part, border) if words else part
+            out += segment(part, border)
         if border == "≈" and out[-1:] == ["("] and ")" in tokens[end:]:  # 3/56 (about 0.05)
             tokens[tokens.index(")", end)] = ""
         out = out[:-1] if border == "≈" and out[-1:] in (["("], ["="]) else out
@@ -143,18 +130,16 @@ def segment(part: list[Token], border: Token) -> list[Token]:
     for i, token in enumerate(part):
         word = token[1:] if is_word(token) else ""
         rest = [other[1:] for other in takewhile(is_word, part[i:])]
-        unit, signs = UNITS.get(word, ""), SIGNS.get(word) or SIGNS.get(word.removesuffix("s"))
-        if not word:
-            out.append(token)
-        elif out[-1:] == ["_"] or out[-2:] == ["_", "{"] or not (out or word[1:]):
-            out.append(word)  # an index, or \mathrm{x}
+        unit = UNITS.get(word, word if len(word) == 1 else "")
+        if not word or out[-1:] == ["_"] or out[-2:] == ["_", "{"] or not (out or word[1:]):
+            out.append(word or token)
         elif not (out or unit in ("dollar", "euro", "£", "cent")) or word in DOUBT:
             raise Unreadable("words that change a number")
         elif word in POWERS:
-            power = ["^", POWERS[word]]
-        elif signs:
+            power = POWERS[word]
+        elif signs := SIGNS.get(word.removesuffix("s")):
             out += signs
-        elif word in ROLES["follows"] and rest != ["in"] and not (DOUBT | SCALES.keys()) & {*rest}:
+        elif word in ROLES["follows"] and rest != ["in"] and not (DOUBT | SIGNS.keys()) & {*rest}:
             return out + part[i + len(rest) :]
         elif unit or any(map(is_plural, rest)) or out[-1] in ("/", 1):
             out, power = [*out, f"#{unit}", *power], []
@@ -165,5 +150,4 @@ def segment(part: list[Token], border: Token) -> list[Token]:
 
 def is_plural(word: str) -> bool:
     """Does it name what is counted?"""
-    regular = len(word) > 3 and word[-1] == "s" and word[-2:] not in ("ss", "us", "is")
-    return regular or word in COUNTED
+    return word in COUNTED or (len(word) > 3 and word[-1] == "s" and word[-2:] not in ("ss", "us", "is"))
