@@ -21,7 +21,7 @@ SAME = table(  # what is read as the sign at the beginning: ␣ is dropped, ? un
     "< lt; > gt; = equiv; ≈ approx simeq; : colon; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor;"
     "⌋ rfloor; ⌈ lceil; ⌉ rceil; ⟨ langle; ⟩ rangle; [ lbrack; ] rbrack; \\{ { lbrace; \\} } rbrace;"
     "° º degree circ; ∪ cup; ∩ cap; ∖ setminus backslash; ∈ in; ∅ emptyset varnothing; ± pm; ∞ infty;"
-    '∠ angle; △ triangle; ℝ R; ∀ forall; "dollar $; "euro €; "£ £; "max max; "min min; sqrt sqrt; \\ \\;'
+    '∠ angle; △ triangle; ℝ R; ∀ forall; "dollar $; "euro €; "£ £; "max max; "min min; √ sqrt; \\ \\;'
     "frac dfrac tfrac cfrac frac; binom dbinom tbinom binom; λ lambda; Λ Lambda; ε varepsilon; φ varphi;"
     "ℏ hbar; ℓ ell; T text textbf textit textrm textnormal textsf mbox hbox mathrm operatorname mathsf;"
     "M matrix pmatrix bmatrix array; B begin end; C color textcolor; ? sum prod int iint oint lim mod pmod"
