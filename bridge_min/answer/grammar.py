@@ -3,7 +3,7 @@ r"""The grammar of answers: tokens become a tree of tuples, (kind, *parts). Read
 ("num", Fraction(1, 2))  ("name", "x")  ("name", "#cm")  ("sum", tree, tree)  ("[)", tree, tree)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -206,7 +206,9 @@ def put(tree: Tree, change: Callable[[Tree], Tree | None]) -> Tree:
     return change(tree) or tuple(put(part, change) if isinstance(part, tuple) else part for part in tree)
 
 
-def nodes(*trees: Tree) -> Iterator[Tree]:
-    for tree in trees:
-        yield tree
-        yield from nodes(*(part for part in tree if isinstance(part, tuple)))
+def nodes(*trees: Tree) -> list[Tree]:
+    """The trees and all trees in them."""
+    found = [*trees]
+    for tree in found:  # which grows
+        found += [part for part in tree if isinstance(part, tuple)]
+    return found

@@ -98,7 +98,7 @@ def numeral(text: str, i: int, inside: bool) -> tuple[Fraction, int]:
     end = run(text, i, DIGITS)
     digits, part, cycle, exponent, mark = text[i:end], "", "", 0, text[end : end + 1]
     if mark in ("\5", " ", " " if inside else ","):
-        grouped = text[i : run(text, i, DIGITS + mark)].rstrip(mark)
+        grouped = text[i : i + run(text[i : i + 99], 0, DIGITS + mark)].rstrip(mark)
         first, *rest = grouped.split(mark)
         if len(first) < 4 and {*map(len, rest)} == {3}:
             digits, end = first + "".join(rest), i + len(grouped)
