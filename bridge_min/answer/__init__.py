@@ -43,14 +43,11 @@ def is_correct(response: str, answer: str) -> bool:
 
 def reference_problem(answer: str) -> str | None:
     """What is wrong with a reference answer, for a loader to report with its line; None if nothing is."""
-    if not isinstance(answer, str):
-        return "is not a text"
-    text = extract_answer(answer) or answer
     try:
-        read(text)
-    except (ValueError, ArithmeticError, RecursionError) as problem:
+        text = extract_answer(answer) or answer
+        return None if read(text) and judged(text, text) else "is undefined, or an untrue claim"
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as problem:
         return f"cannot be read: {problem}"
-    return None if judged(text, text) else "is not equal to itself: undefined, or an untrue claim"
 
 
 def judged(found: str, wanted: str) -> bool:

@@ -57,8 +57,6 @@ def add(a: Number, b: Number) -> Number:
 
 def function(f: Callable, a: Number) -> Number:
     """f(a) in floats; what is 0 but for its rounding is 0."""
-    if abs(a) > 10**6:
-        raise OverflowError("an angle without digits")
     value = f(floating(a))
     return floating(value) if abs(value) > NOISE / 10 else Fraction(0)
 
@@ -80,9 +78,8 @@ def power(a: Number, b: Number) -> Number:
 
 
 def log(a: Number, base: Number = math.e) -> Number:
-    if a == 0 or base == 0:
-        raise ArithmeticError("undefined")
-    return floating(cmath.log(floating(a)) / cmath.log(floating(base)))
+    x, y = (floating(number) or math.nan for number in (a, base))  # 0 has none
+    return floating(cmath.log(x) / cmath.log(y))
 
 
 def natural(a: Number) -> int:
