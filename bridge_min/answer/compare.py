@@ -47,9 +47,9 @@ def units(tree: Tree) -> set[str]:
 
 
 def word(tree: Tree) -> str:
-    """What is compared as a word: "east", AB, B; else ""."""
-    text = tree[1].lstrip('"') if tree[0] == "name" else ""
-    return text.translate(LOWER) if len(text) > 1 and (text != tree[1] or text.isalpha()) else text
+    """A name as it is compared with another: east, AB, B, x_1."""
+    text = tree[1].lstrip('"')
+    return text.translate(LOWER) if len(text) > 1 and "_" not in text else text
 
 
 def bare(tree: Tree, percent: Tree) -> Tree:

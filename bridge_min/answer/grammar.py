@@ -20,7 +20,7 @@ SEPARATORS = (",", ";", "\\", '"and', '"or')
 ENDS = {*SEPARATORS, *")]}|&⌋⌉⟩?", "", "\\}", "end"}
 BRACKETS = {"(": ")]", "[": ")]", "\\{": ("\\}",), "{": "}", "⟨": "⟩", "|": "|", "⌊": "⌋", "⌈": "⌉"}
 ENCLOSED, INTERVALS = {"|": "abs", "⌊": "floor", "⌈": "ceil"}, ("()", "[)", "(]", "[]")
-ONE, MINUS, TWO = (("num", Fraction(n)) for n in (1, -1, 2))
+ONE, MINUS, TWO, TEN = (("num", Fraction(n)) for n in (1, -1, 2, 10))
 SETS = {"∅": ("{}",), "ℝ": ("()", ("prod", MINUS, ("name", "∞")), ("name", "∞"))}
 EITHER = ("name", "±")  # 1 and -1
 DEGREE, PERCENT, ANGLE = ("name", "#°"), ("name", "#%"), ("div", ("name", "π"), ("num", Fraction(180)))
@@ -102,19 +102,12 @@ class Parser:
                 left = join(left, "+" if token == "±" else token, right)
 
     def postfix(self, left: Tree, sign: str) -> Tree:
-        below = self.group() if sign == "_" else ""
+        below = self.prefix() if sign == "_" else ""
         if sign in "_'" and left[0] == "name":
-            return self.applied(left[1] + sign + below)
+            return self.applied(f"{left[1]}{sign}{below}")
         if sign in "%°":
             return ("prod", left, ("name", f"#{sign}"))
-        return left if below == "10" else ("factorial" if sign == "!" else f"base {below}", left)
-
-    def group(self) -> str:
-        """The text of the next token, or of all up to the next closing brace."""
-        start = self.i
-        while self.take() not in ("", "}") and self.toks[start] == "{":
-            pass
-        return "".join(map(str, self.toks[start : self.i])).strip("{}")
+        return left if below == TEN else ("factorial" if sign == "!" else f"base {below}", left)
 
     def prefix(self, level: int = 9) -> Tree:
         token = self.take()
