@@ -22,6 +22,7 @@ WHOLE = ((Fraction(1), 11), (Fraction(1), 23), (Fraction(1), 7))
 FAR = [Fraction(sign * 10**k, 700) for k in range(10) for sign in (1, -1)]
 HUNDREDTH, X = ("num", Fraction(1, 100)), ("name", "x")
 GROUPS = ("list", "or", "{}")
+LABELS = {"name", "div", "ratio", "()", "list", "sin", "cos", "tan", "abs", "sum", "prod"}
 RELATIONS: dict[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "≤": operator.le, ">": operator.gt}
 RELATIONS |= {"≥": operator.ge, "≠": operator.ne, "=": operator.eq}
 REGIONS: dict[str, Callable[[Iterator[bool]], bool]] = {"{}": any, "or": any, "∪": any, "∩": all}
@@ -60,13 +61,9 @@ def bare(tree: Tree, percent: Tree) -> Tree:
 def is_label(tree: Tree) -> bool:
     """Does a side of an equation only name a quantity: x, f(2), AB, NO/BO, dy/dx, (x, y), "the area", |z|,
     m+n? Sums, products and absolute values of x and y are what equations are made of."""
-    kind, *parts = tree
-    if kind == "name":
-        run = len(parts[0]) > 1 and parts[0].isalpha() and parts[0][0] != "d"
-        return parts[0] not in CONSTANTS and not (run and {*parts[0]} & {"x", "y"})
-    equation = kind in ("sum", "abs", "prod") and {"x", "y"} & names(tree)
-    named = kind in ("div", "ratio", "()", "list", "sin", "cos", "tan", "abs", "sum", "prod")
-    return bool(named and not equation) and all(map(is_label, parts))
+    kinds, found = {node[0] for node in nodes(tree)}, names(tree)
+    composed = kinds & {"sum", "abs", "prod"} or (tree[0] == "name" and tree[1] not in found)
+    return kinds <= LABELS and not found & CONSTANTS.keys() and not (composed and {"x", "y"} & found)
 
 
 def elements(tree: Tree) -> list[Tree]:
