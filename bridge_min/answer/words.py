@@ -111,7 +111,7 @@ def resolved(tokens: list[Token]) -> list[Token]:
         if more and (words == ["which"] or (border == "" and words[0] in ROLES["follows"])):
             out.pop()  # 3/56, which is ...; 45, in total
         else:
-            out += segment(part, border)
+            out += segment(part, border) if words else part
         if border == "≈" and out[-1:] == ["("] and ")" in tokens[end:]:  # 3/56 (about 0.05)
             tokens[tokens.index(")", end)] = ""
         out = out[:-1] if border == "≈" and out[-1:] in (["("], ["="]) else out
