@@ -182,13 +182,12 @@ class Check:
     def same_value(self, a: Tree, b: Tree) -> bool:
         """Are two expressions one function of their unknowns? Of their units too, unless one has none, and
         28% is then 28 or 0.28."""
-        if units(a) != units(b):
-            return not (units(a) and units(b)) and any(
-                self.same_value(bare(a, scale), bare(b, scale)) for scale in (ONE, HUNDREDTH)
-            )
-        if unknowns(a, b):
+        if not unknowns(a, b):
+            return close(self.value(a, {}), self.value(b, {}), self.allowed, constants=True)
+        if units(a) == units(b):
             return all(close(x, y) for x, y in self.trials(a, b))
-        return close(self.value(a, {}), self.value(b, {}), self.allowed, constants=True)
+        left_out = [[bare(tree, percent) for tree in (a, b)] for percent in (ONE, HUNDREDTH)]
+        return not (units(a) and units(b)) and any(self.same_value(*pair) for pair in left_out)
 
     def trials(self, a: Tree, b: Tree) -> list[tuple[Number, Number]]:
         """The values of two expressions at fixed points; two different ones where only one is defined."""
