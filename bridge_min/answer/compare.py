@@ -4,10 +4,8 @@ members. Read on in __init__.py."""
 import contextlib
 import itertools
 import math
-import operator
-from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Any
+from operator import eq, ge, gt, le, lt, ne
 
 from .find import LETTERS, LOWER
 from .grammar import CONDITIONS, EITHER, INTERVALS, MINUS, ONE, PERCENT, Tree, is_unit, nodes, put
@@ -23,10 +21,8 @@ FAR = [Fraction(sign * 10**k, 700) for k in range(10) for sign in (1, -1)]
 HUNDREDTH, X = ("num", Fraction(1, 100)), ("name", "x")
 GROUPS = ("list", "or", "{}")
 LABELS = {"name", "div", "ratio", "()", "list", "sin", "cos", "tan", "abs", "sum", "prod"}
-RELATIONS: dict[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "≤": operator.le, ">": operator.gt}
-RELATIONS |= {"≥": operator.ge, "≠": operator.ne, "=": operator.eq}
-REGIONS: dict[str, Callable[[Iterator[bool]], bool]] = {"{}": any, "or": any, "∪": any, "∩": all}
-REGIONS["∖"] = lambda inside: next(inside) and not any(inside)
+RELATIONS = {"<": lt, "≤": le, ">": gt, "≥": ge, "≠": ne, "=": eq}
+REGIONS = {"{}": any, "or": any, "∪": any, "∩": all, "∖": lambda inside: next(inside) and not any(inside)}
 
 
 def letters(name: str) -> str | tuple[str]:
@@ -35,7 +31,7 @@ def letters(name: str) -> str | tuple[str]:
 
 
 def names(*trees: Tree) -> set[str]:
-    return {name for node in nodes(*trees) if node[:1] == ("name",) for name in letters(node[1])}
+    return {name for node in nodes(*trees) if node[0] == "name" for name in letters(node[1])}
 
 
 def unknowns(*trees: Tree) -> list[str]:

@@ -50,10 +50,8 @@ def boxed(text: str) -> str | None:
 
 def run(text: str, i: int, alphabet: str) -> int:
     """The end of the longest run of characters of the alphabet from i on, of MAX_ANSWER at most."""
-    end = min(len(text), i + MAX_ANSWER)
-    while i < end and text[i] in alphabet:
-        i += 1
-    return i
+    part = text[i : i + MAX_ANSWER]
+    return i + len(part) - len(part.lstrip(alphabet))
 
 
 def closing(text: str, start: int) -> int:

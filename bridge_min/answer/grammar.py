@@ -118,7 +118,7 @@ class Parser:
         if token in BRACKETS:
             return self.bracket(token)
         if token in ("frac", "binom"):
-            return ("div" if token == "frac" else "binom", self.argument(), self.argument())
+            return ("div" if token == "frac" else "binom", self.prefix(), self.prefix())
         if token == "√":
             index = self.bracket(self.take()) if self.peek() == "[" else TWO
             return ("pow", self.prefix(), ("div", ONE, index))
@@ -137,18 +137,8 @@ class Parser:
         self.i += 3 * (simple and name not in "πei∞")
         return ("name", f"{name}({inside})" if simple and name not in "πei∞" else name)
 
-    def argument(self) -> Tree:
-        r"""What \frac and \binom take: a group or one sign, so that \frac12 is a half."""
-        if not isinstance(self.peek(), Fraction):
-            return self.prefix()
-        first, rest = str(self.peek())[:1], str(self.peek())[1:]
-        self.toks[self.i : self.i + 1] = [Fraction(rest)] if rest else []
-        return ("num", Fraction(first))
-
     def bracket(self, opening: str) -> Tree:
         outside, self.ends = self.ends, {"|": ("|",), "\\{": ("|", ":")}.get(opening, ())
-        if self.take("\\}"):
-            return ("{}",)
         _, *items = self.items()
         if opening == "\\{" and self.take("|", ":"):  # {x | x > 2}
             _, *items = self.items()

@@ -11,7 +11,7 @@ from .words import FUNCTIONS, Token, Unreadable, letters, table
 REPLACE = table(  # \5 marks thousands, ␣ is a space
     "{,} {,␣}; \5 {,} ,\\! \\!,; \5 \5␣; ␣ ~ \\,; ° ^{\\circ} ^\\circ; ' ^{\\prime}; ℝ \\mathbb{R}; ≤ <=;"
     "≥ >=; ≠ !=; ␣ **␣; ^ **; = ==; \\text{am} a.m. a.m; \\text{pm} p.m. p.m; ␣ np.; ∪ ␣U␣; ×10 ␣x␣10;"
-    "\\overline{ \\bar{; .\\overline{ .\\dot{"
+    "∅ \\{\\}; ∅ \\{␣\\}; \\overline{ \\bar{; .\\overline{ .\\dot{"
 )
 REPLACE = {old.replace("␣", " "): new.replace("␣", " ") for old, new in REPLACE.items()}
 SCRIPTS = dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "^") | dict.fromkeys("₀₁₂₃₄₅₆₇₈₉", "_")
@@ -46,7 +46,9 @@ def tokens(text: str, quoted: int = 0) -> list[Token]:
     while i < len(text):
         start, c = i, text[i]
         i += 1
-        if c in DIGITS or (c == "." and run(text, i, DIGITS) > i):
+        if c in DIGITS and out[-1] != "{" and {"frac", "binom"} & {*out[-2:]}:  # \frac12
+            out.append(Fraction(c))
+        elif c in DIGITS or (c == "." and run(text, i, DIGITS) > i):
             value, i = numeral(text, start, inside > 0)
             out.append(value)
         elif c in LETTERS:
