@@ -11,24 +11,21 @@ from .words import FUNCTIONS, Token, Unreadable, letters, table
 REPLACE = table(  # \5 marks thousands, ␣ is a space
     "{,} {,␣}; \5 {,} ,\\! \\!,; \5 \5␣; ␣ ~ \\,; ° ^{\\circ} ^\\circ; ' ^{\\prime}; ℝ \\mathbb{R}; ≤ <=;"
     "≥ >=; ≠ !=; ␣ **␣; ^ **; = ==; \\text{am} a.m. a.m; \\text{pm} p.m. p.m; ␣ np.; ∪ ␣U␣; ×10 ␣x␣10;"
-    "∅ \\{\\}; ∅ \\{␣\\}; \\overline{ \\bar{; .\\overline{ .\\dot{"
+    "∀ for␣all; ∅ \\{\\}; ∅ \\{␣\\}; \\overline{ \\bar{; .\\overline{ .\\dot{"
 )
 REPLACE = {old.replace("␣", " "): new.replace("␣", " ") for old, new in REPLACE.items()}
 SCRIPTS = dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "^") | dict.fromkeys("₀₁₂₃₄₅₆₇₈₉", "_")
 SCRIPTS |= dict.fromkeys("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "\\frac")
 SAME = table(  # what is read as the sign at the beginning: ␣ is dropped, ? unreadable, M a matrix
-    "- − – ‐; * × · ⋅ ∙ cdot times ast; / ÷ ⁄ ∕ div; ≤ ⩽ le leq leqslant; ≥ ⩾ ge geq geqslant; ≠ ne neq;"
-    "< lt; > gt; = equiv; ≈ approx simeq; : colon; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor;"
-    "⌋ rfloor; ⌈ lceil; ⌉ rceil; ⟨ langle; ⟩ rangle; [ lbrack; ] rbrack; \\{ { lbrace; \\} } rbrace;"
-    "° º degree circ; ∪ cup; ∩ cap; ∖ setminus backslash; ∈ in; ∅ emptyset varnothing; ± pm; ∞ infty;"
-    '∠ angle; △ triangle; ℝ R; ∀ forall; "dollar $; "euro €; "£ £; "max max; "min min; √ sqrt; \\ \\;'
-    "frac dfrac tfrac cfrac frac; binom dbinom tbinom binom; λ lambda; Λ Lambda; ε varepsilon; φ varphi;"
-    "ℏ hbar; ℓ ell; T text textbf textit textrm textnormal textsf mbox hbox mathrm operatorname mathsf;"
-    "M matrix pmatrix bmatrix array; B begin end; C color textcolor; ? sum prod int iint oint lim mod pmod"
-    " bmod choose substack overset underset; ␣ left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle"
-    " textstyle limits boxed fbox mathbf bm vec hat bar overline underline boldsymbol mathcal mathit quad"
-    " qquad Rightarrow ( ) [ ] , : ! > bf rm it tiny small normalsize large Large LARGE huge Huge checkmark"
-    " blacksquare square ✓ ■ □"
+    "- − –; * × · ⋅ ∙ cdot times; / ÷ ⁄ div; ≤ ⩽ le leq leqslant; ≥ ⩾ ge geq geqslant; ≠ ne neq; < lt; > gt;"
+    "= equiv; : colon; ≈ approx; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor; ⌋ rfloor; ⌈ lceil;"
+    "⌉ rceil; ⟨ langle; ⟩ rangle; \\{ { lbrace; \\} } rbrace; ° degree circ; ∪ cup; ∩ cap; ∖ setminus; ∈ in;"
+    '∅ emptyset varnothing; ± pm; ∞ infty; ∠ angle; △ triangle; ℝ R; ∀ forall; "dollar $; "euro €; "£ £;'
+    '"max max; "min min; √ sqrt; \\ \\; frac dfrac tfrac cfrac frac; binom dbinom binom; λ lambda; Λ Lambda;'
+    "ε varepsilon; φ varphi; T text textbf textit textrm textnormal mbox mathrm operatorname;"
+    "M matrix pmatrix bmatrix array; B begin end; C color textcolor; ? sum prod int; ␣ left right big Big"
+    " bigg Bigg bigl bigr Bigl Bigr displaystyle boxed fbox mathbf vec hat bar overline underline boldsymbol"
+    " mathcal mathit quad qquad ( ) [ ] , : ! > bf rm large Large checkmark blacksquare"
 )
 SAME |= dict.fromkeys((" ", "\n", ";"), "␣") | {name: name for name in FUNCTIONS}
 SIGNS = {*"+()[]{},;!^_√\\&", *SAME.values()}

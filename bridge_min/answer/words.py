@@ -38,23 +38,21 @@ NUMBERS = str.split("zero one two three four five six seven eight nine ten")
 SPELT: dict[str, Token] = {name: Fraction(n) for n, name in enumerate(NUMBERS)}
 SPELT |= {name: name for name in FUNCTIONS} | table(
     '√ sqrt; π pi; ∞ inf infinity; "and and; "or or; = is are equals; % percent; ≈ about approximately approx'
-    " roughly around"
 )
 UNITS = table(  # a single letter is a unit by itself
     "mm mm millimeter; cm cm centimeter; m meter; km km kilometer; nm nm nanometer; in in inch inche;"
-    "ft ft foot feet; yd yd yard; mi mi mile; mg mg milligram; g gm gram; kg kg kilogram; oz oz ounce;"
-    "lb lb pound; ton ton tonne; ml ml milliliter; L l liter litre; gal gal gallon; ms ms millisecond;"
-    "s sec second; min min minute; h hr hour; day day; week week; month month; yr yr year; cent cent;"
-    "dollar dollar usd; euro euro; am am; pm pm; ° degree deg; rad rad radian; Hz hz hertz; J joule;"
-    "cal calorie; N newton; W watt; V volt; A ampere; C coulomb; T tesla; K kelvin; Pa pa pascal; mol mole"
+    "ft ft foot feet; yd yd yard; mi mi mile; mg mg milligram; g gram; kg kg kilogram; oz oz ounce;"
+    "lb lb pound; ton ton; ml ml milliliter; L l liter; gal gal gallon; ms ms millisecond; s sec second;"
+    "min min minute; h hr hour; day day; week week; month month; yr yr year; cent cent; dollar dollar usd;"
+    "euro euro; am am; pm pm; ° degree; rad rad radian; Hz hz hertz; J joule; cal calorie; N newton; W watt;"
+    "V volt; A ampere; C coulomb; T tesla; K kelvin; Pa pa pascal; mol mole"
 )
 UNITS |= {f"{name}s": unit for name, unit in UNITS.items() if len(name) > 1}
-SIGNS = {"per": ["/"], "mph": ["#mi", "/", "#h"], "kmh": ["#km", "/", "#h"]}
-SIGNS |= {"squared": ["^", Fraction(2)], "cubed": ["^", Fraction(3)]}
+SIGNS = {"per": ["/"], "mph": ["#mi", "/", "#h"], "squared": ["^", Fraction(2)], "cubed": ["^", Fraction(3)]}
 POWERS = {"square": SIGNS["squared"], "sq": SIGNS["squared"], "cubic": SIGNS["cubed"]}
 SCALES = table(
-    "100 hundred; 1e3 thousand; 1e6 million; 1e9 billion; 1e12 trillion; 12 dozen; 1/2 half halve; 1/3 third;"
-    "1/4 fourth quarter; 1/5 fifth; 1/6 sixth; 1/7 seventh; 1/8 eighth; 1/9 ninth; 1/10 tenth;"
+    "100 hundred; 1e3 thousand; 1e6 million; 1e9 billion; 1e12 trillion; 12 dozen; 1/2 half halve;"
+    "1/3 third; 1/4 fourth quarter; 1/5 fifth; 1/6 sixth; 1/7 seventh; 1/8 eighth; 1/9 ninth; 1/10 tenth;"
     "1e-2 hundredth; 1e-3 thousandth; 1e-6 millionth; 1e-9 billionth"
 )
 SIGNS |= {name: ["*", Fraction(scale)] for name, scale in SCALES.items()}
@@ -94,9 +92,8 @@ def is_word(token: Token) -> bool:
 
 def resolved(tokens: list[Token]) -> list[Token]:
     """The tokens, with words left only where they stand alone. Raises Unreadable."""
-    every = [i for i in range(1, len(tokens)) if tokens[i] == "∀" or tokens[i : i + 2] == ['"for', '"all']]
-    if every and not {f'"{word}' for word in ROLES["denies"]} & {*tokens[every[0] :]}:
-        tokens = tokens[: every[0]]  # for all x > 0: where an equation holds
+    if "∀" in tokens and not {f'"{word}' for word in ROLES["denies"]} & {*tokens}:
+        tokens = tokens[: tokens.index("∀")]  # for all x > 0: where an equation holds
     tokens, out, start = [*tokens, ""], [], 0
     for end, border in enumerate(tokens):
         if border not in BORDERS:
