@@ -7,7 +7,6 @@ never equal to a constant that is a float. Read on in compare.py.
 
 import cmath
 import math
-import operator
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial, reduce
@@ -18,9 +17,10 @@ CLOSE, NOISE = 1e-10, 1e-13  # relative difference of equal floats; a sum that c
 SIMPLE = 10**4  # the largest denominator of a fraction that a float may be equal to
 
 
-def floating(x: Number) -> float | complex:
-    """A float, complex if it must be. Raises ArithmeticError if it is undefined or out of range."""
-    x = float(x) if isinstance(x, Fraction) else x
+def checked(x: Number) -> Number:
+    """A fraction as it is; a float, complex if it must be. ArithmeticError if undefined or out of range."""
+    if isinstance(x, Fraction):
+        return x
     x = x.real if isinstance(x, complex) and x.imag == 0 else x
     if x != x or (x and not 1e-290 < abs(x) < 1e290 and abs(x) != math.inf):
         raise OverflowError("outside the range of a float") if x == x else ArithmeticError("undefined")
@@ -37,28 +37,21 @@ def close(a: Number, b: Number, allowed: float = 0.0, constants: bool = False) -
     exact = [x.denominator for x in (a, b) if isinstance(x, Fraction)]
     if not allowed and (len(exact) == 2 or (constants and exact and exact[0] > SIMPLE)):
         return a == b
-    a, b = floating(a), floating(b)
     return a == b or abs(a - b) <= max(CLOSE, allowed) * max(abs(a), abs(b)) < math.inf
-
-
-def calculate(f: Callable, *numbers: Number) -> Number:
-    """f, exactly if all numbers are fractions."""
-    exact = all(isinstance(x, Fraction) for x in numbers)
-    return f(*numbers) if exact else floating(f(*map(floating, numbers)))
 
 
 def add(a: Number, b: Number) -> Number:
     """a + b, or 0 where the two cancel as far as their rounding. OverflowError if one hides the other."""
-    total, size = calculate(operator.add, a, b), max(abs(a), abs(b))
-    if isinstance(total, float | complex) and 0 < min(abs(a), abs(b)) < 1e-9 * size < math.inf:
+    total, size = checked(a + b), max(abs(a), abs(b))
+    if not isinstance(total, Fraction) and 0 < min(abs(a), abs(b)) < 1e-9 * size < math.inf:
         raise OverflowError("digits are lost")
     return total if isinstance(total, Fraction) or abs(total) >= NOISE * size else Fraction(0)
 
 
 def function(f: Callable, a: Number) -> Number:
     """f(a) in floats; what is 0 but for its rounding is 0."""
-    value = f(floating(a))
-    return floating(value) if abs(value) > NOISE / 10 else Fraction(0)
+    value = f(a)
+    return checked(value) if abs(value) > NOISE / 10 else Fraction(0)
 
 
 def power(a: Number, b: Number) -> Number:
@@ -74,12 +67,11 @@ def power(a: Number, b: Number) -> Number:
         return (-1) ** b.numerator * power(-a, b)
     if exact and a > 0 and (root := Fraction(math.isqrt(a.numerator), math.isqrt(a.denominator))) ** 2 == a:
         return power(root, 2 * b)
-    return floating(floating(a) ** floating(b)) or floating(1e-300)  # too small
+    return checked(a**b) or checked(1e-300)  # too small
 
 
 def log(a: Number, base: Number = math.e) -> Number:
-    x, y = (floating(number) or math.nan for number in (a, base))  # 0 has none
-    return floating(cmath.log(x) / cmath.log(y))
+    return checked(cmath.log(a or math.nan) / cmath.log(base or math.nan))  # 0 has none
 
 
 def natural(a: Number) -> int:
@@ -96,8 +88,8 @@ def whole(a: Number, rounding: Callable, up: int) -> Fraction:
 sin, cos = partial(function, cmath.sin), partial(function, cmath.cos)
 OPERATIONS: dict[str, Callable[..., Number]] = {
     "sum": lambda *terms: reduce(add, terms),
-    "prod": lambda *factors: reduce(partial(calculate, operator.mul), factors),
-    "div": lambda *parts: reduce(partial(calculate, operator.truediv), parts),
+    "prod": lambda *factors: reduce(lambda a, b: checked(a * b), factors),
+    "div": lambda *parts: reduce(lambda a, b: checked(a / b), parts),
     "pow": power, "abs": abs,
     "floor": lambda a: whole(a, math.floor, 1), "ceil": lambda a: whole(a, math.ceil, -1),
     "factorial": lambda a: Fraction(math.factorial(natural(a))),
