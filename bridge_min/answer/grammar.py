@@ -17,7 +17,7 @@ STRENGTH |= dict.fromkeys("∪∩∖", 4) | dict.fromkeys("+-±", 6) | dict.from
 KINDS = {"+": "sum", "-": "sum", ":": "ratio", "^": "pow", "/": "div"} | {op: op for op in "≈=<≤>≥≠∈∪∩∖"}
 CONDITIONS = {*"<≤>≥≠∈∩"}
 SEPARATORS = (",", ";", "\\", '"and', '"or')
-ENDS = {*SEPARATORS, *")]}|&⌋⌉⟩?", "", "\\}", "end"}
+ENDS = {*SEPARATORS, *")]}&⌋⌉⟩?", "", "\\}", "end"}
 BRACKETS = {"(": ")]", "[": ")]", "\\{": ("\\}",), "{": "}", "⟨": "⟩", "|": "|", "⌊": "⌋", "⌈": "⌉"}
 ENCLOSED, INTERVALS = {"|": "abs", "⌊": "floor", "⌈": "ceil"}, ("()", "[)", "(]", "[]")
 ONE, MINUS, TWO, TEN = (("num", Fraction(n)) for n in (1, -1, 2, 10))
@@ -62,8 +62,6 @@ class Parser:
         raise Unreadable(f"unexpected {self.peek() or 'end'}")
 
     def answer(self) -> Tree:
-        while self.take("=", "≈"):
-            pass
         letter = str(self.peek(1)).strip('"')
         brackets = (self.peek(), self.peek(2)) == ("(", ")")
         if brackets and letter in tuple("ABCDEFGH") and self.peek(3) not in ENDS:
@@ -117,8 +115,8 @@ class Parser:
             return ("num", token)
         if token in BRACKETS:
             return self.bracket(token)
-        if token in ("frac", "binom"):
-            return ("div" if token == "frac" else "binom", self.prefix(), self.prefix())
+        if token in ("div", "binom"):
+            return (token, self.prefix(), self.prefix())
         if token == "√":
             index = self.bracket(self.take()) if self.peek() == "[" else TWO
             return ("pow", self.prefix(), ("div", ONE, index))

@@ -21,7 +21,7 @@ SAME = table(  # what is read as the sign at the beginning: ␣ is dropped, ? un
     "= equiv; : colon; ≈ approx; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor; ⌋ rfloor; ⌈ lceil;"
     "⌉ rceil; ⟨ langle; ⟩ rangle; \\{ { lbrace; \\} } rbrace; ° degree circ; ∪ cup; ∩ cap; ∖ setminus; ∈ in;"
     '∅ emptyset varnothing; ± pm; ∞ infty; ∠ angle; △ triangle; ℝ R; ∀ forall; "dollar $; "euro €; "£ £;'
-    '"max max; "min min; √ sqrt; \\ \\; frac dfrac tfrac cfrac frac; binom dbinom binom; λ lambda; Λ Lambda;'
+    '"max max; "min min; √ sqrt; \\ \\; div dfrac tfrac cfrac frac; binom dbinom binom; λ lambda; Λ Lambda;'
     "ε varepsilon; φ varphi; T text textbf textit textrm textnormal mbox mathrm operatorname;"
     "M matrix pmatrix bmatrix array; B begin end; C color textcolor; ? sum prod int; ␣ left right big Big"
     " bigg Bigg bigl bigr Bigl Bigr displaystyle boxed fbox mathbf vec hat bar overline underline boldsymbol"
@@ -43,7 +43,7 @@ def tokens(text: str, quoted: int = 0) -> list[Token]:
     while i < len(text):
         start, c = i, text[i]
         i += 1
-        if c in DIGITS and out[-1] != "{" and {"frac", "binom"} & {*out[-2:]}:  # \frac12
+        if c in DIGITS and out[-1] != "{" and {"div", "binom"} & {*out[-2:]}:  # \frac12
             out.append(Fraction(c))
         elif c in DIGITS or (c == "." and run(text, i, DIGITS) > i):
             value, i = numeral(text, start, inside > 0)

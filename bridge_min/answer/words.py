@@ -112,7 +112,7 @@ def resolved(tokens: list[Token]) -> list[Token]:
         if border == "≈" and out[-1:] == ["("] and ")" in tokens[end:]:  # 3/56 (about 0.05)
             tokens[tokens.index(")", end)] = ""
         out = out[:-1] if border == "≈" and out[-1:] in (["("], ["="]) else out
-        out.append(border)
+        out += [border] if out or border not in ("=", "≈") else []
     return [token for token in out if token != ""]
 
 
