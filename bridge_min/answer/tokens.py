@@ -11,7 +11,7 @@ from .words import FUNCTIONS, Token, Unreadable, letters, table
 REPLACE = table(  # \5 marks thousands, ␣ is a space
     "{,} {,␣}; \5 {,} ,\\! \\!,; \5 \5␣; ␣ ~ \\,; ° ^{\\circ} ^\\circ; ' ^{\\prime}; ℝ \\mathbb{R}; ≤ <=;"
     "≥ >=; ≠ !=; ␣ **␣; ^ **; = ==; \\text{am} a.m. a.m; \\text{pm} p.m. p.m; ␣ np.; ∪ ␣U␣; ×10 ␣x␣10;"
-    "∀ for␣all; ∅ \\{\\}; ∅ \\{␣\\}; \\overline{ \\bar{; .\\overline{ .\\dot{"
+    "∀ for␣all; ␣ ,␣which; ∅ \\{\\}; ∅ \\{␣\\}; \\overline{ \\bar{; .\\overline{ .\\dot{"
 )
 REPLACE = {old.replace("␣", " "): new.replace("␣", " ") for old, new in REPLACE.items()}
 SCRIPTS = dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "^") | dict.fromkeys("₀₁₂₃₄₅₆₇₈₉", "_")

@@ -65,8 +65,8 @@ ROLES = groups(  # what a word does beside mathematics
     "follows of in on at for from with by each every all left remaining total altogether apart old long only;"
     "counted people men women children teeth mice geese dice sheep fish deer yen yuan won"
 )
-COUNTED = ROLES["counted"] | UNITS.keys()
-DOUBT = ROLES["denies"] | ROLES["changes"]
+COUNTED, CHANGES, FOLLOWS = ROLES["counted"] | UNITS.keys(), ROLES["changes"], ROLES["follows"]
+DENIALS = {f'"{word}' for word in ROLES["denies"]}
 BORDERS = {*"<≤>≥≠=≈∈,;\\()[]&:|⌊⌋⌈⌉⟨⟩", "\\{", "\\}", '"and', '"or', "begin", "end", ""}
 
 
@@ -92,7 +92,9 @@ def is_word(token: Token) -> bool:
 
 def resolved(tokens: list[Token]) -> list[Token]:
     """The tokens, with words left only where they stand alone. Raises Unreadable."""
-    if "∀" in tokens and not {f'"{word}' for word in ROLES["denies"]} & {*tokens}:
+    if DENIALS & {*tokens} and not all(is_word(token) or token in BORDERS for token in tokens):
+        raise Unreadable("an answer that is denied")
+    if "∀" in tokens:
         tokens = tokens[: tokens.index("∀")]  # for all x > 0: where an equation holds
     tokens, out, start = [*tokens, ""], [], 0
     for end, border in enumerate(tokens):
@@ -102,13 +104,9 @@ def resolved(tokens: list[Token]) -> list[Token]:
         words = [token[1:] for token in part if is_word(token)]
         alone = len(words) == len(part) > 0
         border = "=" if alone and border == ":" else border  # the answer: 5
-        if ROLES["denies"] & {*words} and {border, *out[-1:]} & {"=", "≈"}:
-            raise Unreadable("an answer that is denied")
-        more = alone and out[-1:] == [","] and not DOUBT & {*words}
-        if more and (words == ["which"] or (border == "" and words[0] in ROLES["follows"])):
-            out.pop()  # 3/56, which is ...; 45, in total
-        else:
-            out += segment(part, border) if words else part
+        if alone and [*out[-1:], border] == [",", ""] and words[0] in FOLLOWS and not CHANGES & {*words}:
+            part, words = [], []  # 45, in total
+        out += segment(part, border) if words else part
         if border == "≈" and out[-1:] == ["("] and ")" in tokens[end:]:  # 3/56 (about 0.05)
             tokens[tokens.index(")", end)] = ""
         out = out[:-1] if border == "≈" and out[-1:] in (["("], ["="]) else out
@@ -130,13 +128,13 @@ def segment(part: list[Token], border: Token) -> list[Token]:
         unit = UNITS.get(word, word if len(word) == 1 else "")
         if not word or out[-1:] == ["_"] or out[-2:] == ["_", "{"] or not (out or word[1:]):
             out.append(word or token)
-        elif not (out or unit in ("dollar", "euro", "£", "cent")) or word in DOUBT:
+        elif not (out or unit in ("dollar", "euro", "£", "cent")) or word in CHANGES:
             raise Unreadable("words that change a number")
         elif word in POWERS:
             power = POWERS[word]
         elif signs := SIGNS.get(word.removesuffix("s")):
             out += signs
-        elif word in ROLES["follows"] and rest != ["in"] and not (DOUBT | SIGNS.keys()) & {*rest}:
+        elif word in FOLLOWS and rest != ["in"] and not (CHANGES | SIGNS.keys()) & {*rest}:
             return out + part[i + len(rest) :]
         elif unit or any(map(is_plural, rest)) or out[-1] in ("/", 1):
             out, power = [*out, f"#{unit}", *power], []
