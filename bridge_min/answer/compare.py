@@ -108,9 +108,7 @@ class Check:
         untrue claim gives nothing, and 2x = 12 no value.
         """
         kind, *sides = tree
-        if kind == "∈" and is_label(sides[0]):
-            return sides[1]
-        if kind not in ("=", "≈"):
+        if kind not in ("=", "≈", "∈"):
             return tree
         if len(sides) == 2 and is_label(sides[1]) and sides[1][1][0] != '"' and not is_label(sides[0]):
             sides.reverse()  # 5 = x, but not "5 is wrong"

@@ -21,9 +21,7 @@ def extract_answer(response: str) -> str | None:
     Returns:
         LaTeX or plain text of 1 to MAX_ANSWER characters, or None.
     """
-    if not isinstance(response, str):
-        return None
-    text = response.rpartition("</think>")[2].partition("<think>")[0]
+    text = (response if isinstance(response, str) else "").rpartition("</think>")[2].partition("<think>")[0]
     found = next((found for find in (boxed, marked, announced) if (found := find(text)) is not None), "")
     found = found.strip(" \n*").rstrip(" \n*.")
     return found if 0 < len(found) <= MAX_ANSWER else None
