@@ -171,8 +171,6 @@ def is_unit(tree: Tree) -> bool:
 def join(left: Tree, op: Any, right: Tree) -> Tree:
     """A tree from an operator and its sides; sums and products are flat, a < b < c is a < b and b < c."""
     last = left[-1] if left[0] == "∩" else left
-    if len(left) > 4 * MAX_ITEMS:
-        raise Unreadable("too many terms")
     if op in CONDITIONS and last[0] in CONDITIONS:
         op, right = "∩", (op, last[-1], right)
     match left, right:

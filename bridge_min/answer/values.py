@@ -19,18 +19,16 @@ SIMPLE = 10**4  # the largest denominator of a fraction that a float may be equa
 
 def checked(x: Number) -> Number:
     """A fraction as it is; a float, complex if it must be. ArithmeticError if undefined or out of range."""
-    if isinstance(x, Fraction):
-        return x
     x = x.real if isinstance(x, complex) and x.imag == 0 else x
-    if x != x or (x and not 1e-290 < abs(x) < 1e290 and abs(x) != math.inf):
+    if not isinstance(x, Fraction) and (x != x or (x and not 1e-290 < abs(x) < 1e290 and abs(x) != math.inf)):
         raise OverflowError("outside the range of a float") if x == x else ArithmeticError("undefined")
     return x
 
 
 def real(a: Number) -> Fraction | float:
-    if isinstance(a, complex) and abs(a.imag) > 1e-12 * abs(a):
+    if abs(a.imag) > 1e-12 * abs(a):
         raise ArithmeticError("not a real number")
-    return a.real if isinstance(a, complex) else a
+    return a.real
 
 
 def close(a: Number, b: Number, allowed: float = 0.0, constants: bool = False) -> bool:
