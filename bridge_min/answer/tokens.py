@@ -48,6 +48,8 @@ def tokens(text: str, quoted: int = 0) -> list[Token]:
         elif c in DIGITS or (c == "." and run(text, i, DIGITS) > i):
             value, i = numeral(text, start, inside > 0)
             out.append(value)
+        elif c in "eE" and text[i - 2 : start].isdecimal() and text[i : i + 2].lstrip("+-")[:1].isdecimal():
+            out += ["*", Fraction(10), "^"]  # 6.02e23
         elif c in LETTERS:
             i = run(text, i, LETTERS)
             out += letters(text, start, i, out, quoted)
@@ -95,7 +97,7 @@ def numeral(text: str, i: int, inside: bool) -> tuple[Fraction, int]:
     Groups of three digits are one number, 27,54,108 is a list. In brackets a comma separates, but not `{,}`.
     """
     end = run(text, i, DIGITS)
-    digits, part, cycle, exponent, mark = text[i:end], "", "", 0, text[end : end + 1]
+    digits, part, cycle, mark = text[i:end], "", "0", text[end : end + 1]
     if mark in ("\5", " ", " " if inside else ","):
         grouped = text[i : i + run(text[i : i + 99], 0, DIGITS + mark)].rstrip(mark)
         first, *rest = grouped.split(mark)
@@ -106,11 +108,5 @@ def numeral(text: str, i: int, inside: bool) -> tuple[Fraction, int]:
         part, bar = text[start:end], end + len("\\overline{")
         if text[end:bar] == "\\overline{" and (stop := run(text, bar, DIGITS)) > bar:
             cycle, end = text[bar:stop], stop + 1
-    if text[end : end + 1] in ("e", "E"):
-        first = end + 1 + (text[end + 1 : end + 2] in ("+", "-"))
-        stop = run(text, first, DIGITS)
-        if first < stop < first + 4 and text[stop : stop + 1] not in (*LETTERS, "^"):
-            exponent, end = int(text[end + 1 : stop]), stop
-    value = Fraction(int(digits + part or "0"), 10 ** len(part))
-    value += Fraction(int(cycle), (10 ** len(cycle) - 1) * 10 ** len(part)) if cycle else 0
-    return value * Fraction(10) ** exponent if exponent else value, end
+    nines = 10 ** len(cycle) - 1
+    return Fraction(int(digits + part or "0") * nines + int(cycle), nines * 10 ** len(part)), end
