@@ -130,15 +130,13 @@ class Check:
             values, other = (xs, b) if named[0] else (ys, a)
             listed = other[0] in ("()", *GROUPS)
             return listed and self.same(("()", *(x[2] for x in values)), ("()", *other[1:]))
-        if len(xs) != len(ys):
-            return False
         for x in xs:
             candidates = sorted(ys, key=lambda y, x=x: y != x)  # what is written the same first
             match = next((y for y in candidates if self.same(x, y)), None)
             if match is None:
                 return False
             ys.remove(match)
-        return True
+        return not ys
 
     def same_relation(self, a: Tree, b: Tree) -> bool:
         """Two equations or inequalities: one a multiple of the other, or true for the same x."""

@@ -88,15 +88,13 @@ OPERATIONS: dict[str, Callable[..., Number]] = {
     "sum": lambda *terms: reduce(add, terms),
     "prod": lambda *factors: reduce(lambda a, b: checked(a * b), factors),
     "div": lambda *parts: reduce(lambda a, b: checked(a / b), parts),
-    "pow": power, "abs": abs,
-    "floor": lambda a: whole(a, math.floor, 1), "ceil": lambda a: whole(a, math.ceil, -1),
-    "factorial": lambda a: Fraction(math.factorial(natural(a))),
+    "pow": power, "abs": abs, "factorial": lambda a: Fraction(math.factorial(natural(a))),
     "binom": lambda a, b: Fraction(math.comb(natural(a), natural(b))),
+    "floor": lambda a: whole(a, math.floor, 1), "ceil": lambda a: whole(a, math.ceil, -1),
     "exp": lambda a: power(math.e, a), "ln": log, "log": log, "lg": lambda a: log(a, 10.0),
     "sin": sin, "cos": cos, "tan": lambda a: sin(a) / cos(a), "cot": lambda a: cos(a) / sin(a),
-    "sec": lambda a: 1 / cos(a), "csc": lambda a: 1 / sin(a),
+    "sec": lambda a: 1 / cos(a), "csc": lambda a: 1 / sin(a), "arctan": partial(function, cmath.atan),
     "arcsin": partial(function, cmath.asin), "arccos": partial(function, cmath.acos),
-    "arctan": partial(function, cmath.atan),
 }  # fmt: skip
 CONSTANTS: dict[str, Number] = {"π": math.pi, "e": math.e, "i": 1j, "∞": math.inf, "#": Fraction(1)}
 EXPRESSIONS = {"num", "name", *OPERATIONS}
