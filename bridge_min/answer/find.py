@@ -41,9 +41,7 @@ def boxed(text: str) -> str | None:
         end = max(stop, at)
     if not answers:
         return None
-    at = text[end:].translate(LOWER).find("answer:")
-    said = text[end:][at + len("answer:") :].strip(" *\n") if at >= 0 else ""
-    return sentence(said) if said else ", ".join(answers)
+    return announced(text[end:]) if "answer:" in text[end:].translate(LOWER) else ", ".join(answers)
 
 
 def run(text: str, i: int, alphabet: str) -> int:
