@@ -139,7 +139,7 @@ class Check:
         return not ys
 
     def same_relation(self, a: Tree, b: Tree) -> bool:
-        """Two equations or inequalities: one a multiple of the other, or true for the same x."""
+        """Two equations or inequalities: is left - right a multiple, and the sign as it must be?"""
         pairs = self.trials(*(("sum", left, ("prod", MINUS, right)) for _, left, right in (a, b)))
         u, v = next((pair for pair in pairs if all(pair)), (0, 1))
         kinds = [{"def": "="}.get(kind, kind) for kind, *_ in (a, b)]
@@ -180,7 +180,7 @@ class Check:
         return not (units(a) and units(b)) and any(self.same_value(*pair) for pair in left_out)
 
     def trials(self, a: Tree, b: Tree) -> list[tuple[Number, Number]]:
-        """The values of two expressions at fixed points; two different ones where only one is defined."""
+        """The values of two expressions at fixed points; different ones where only one is defined, or none."""
         found, free = [], unknowns(a, b)
         whole = {"factorial", "binom"} & {node[0] for node in nodes(a, b)}
         for t, (scale, modulus) in enumerate(WHOLE if whole else TRIALS):

@@ -11,7 +11,7 @@ from .tokens import FUNCTIONS, tokens
 from .words import Token, Unreadable, resolved
 
 Tree = tuple
-MAX_ITEMS = 64  # elements of one list, which are matched in any order; a quarter of the terms of one sum
+MAX_ITEMS = 64  # elements of one list, which are matched in any order
 STRENGTH = {"≈": 1, "=": 2, ":": 5, "*": 7, "/": 7, "%": 7, "^": 8} | dict.fromkeys("<≤>≥≠∈", 3)
 STRENGTH |= dict.fromkeys("∪∩∖", 4) | dict.fromkeys("+-±", 6) | dict.fromkeys("!°_'", 9)
 KINDS = {"+": "sum", "-": "sum", ":": "ratio", "^": "pow", "/": "div"} | {op: op for op in "≈=<≤>≥≠∈∪∩∖"}
@@ -39,11 +39,10 @@ class Parser:
 
     answer     = ["(" letter ")"] items                                   a choice may stand before its value
     items      = expression {("," | ";" | "and" | "or") expression}       in brackets a tuple, interval or set
-    expression = prefix {operator expression | expression | "!" | "%" | "°" | "'" | "_" group}
+    expression = prefix {operator expression | expression | "!" | "%" | "°" | "'" | "_" prefix}
     operator   = "=" | "<" | "∈" | ... | "∪" | "∩" | "∖" | ":" | "+" | "-" | "±" | "*" | "/" | "^"
-    prefix     = ("-" | "+" | "±") expression | number [fraction] | name ["(" simple ")"] | unit | matrix
-               | "frac" argument argument | "sqrt" ["[" expression "]"] argument | "(" items ")"
-               | function expression
+    prefix     = ("-" | "+" | "±") expression | number | name ["(" simple ")"] | "(" items ")" | matrix
+               | ("div" | "binom") prefix prefix | "√" ["[" expression "]"] prefix | function expression
     """
 
     def __init__(self, toks: list[Token]) -> None:
@@ -100,6 +99,7 @@ class Parser:
                 left = join(left, "+" if token == "±" else token, right)
 
     def postfix(self, left: Tree, sign: str) -> Tree:
+        """A name with its script or prime; n!, 50%, 30°, 101_2, which is not 101."""
         below = self.prefix() if sign == "_" else ""
         if sign in "_'" and left[0] == "name":
             return self.applied(f"{left[1]}{sign}{below}")
@@ -129,7 +129,7 @@ class Parser:
         return SETS.get(token) or self.applied(token)
 
     def applied(self, name: str) -> Tree:
-        """f(x), f'(2) and x_1(t) are one name; \\pi(x) and AB(x) are products."""
+        """f(x), f'(2) and x_1(t), with its index as a tree, are one name; \\pi(x) and AB(x) are products."""
         inside = str(self.peek(1)).strip('"')
         simple = (self.peek(), self.peek(2)) == ("(", ")") and inside.isalnum() and name[1:2] in "_'"
         self.i += 3 * (simple and name not in "πei∞")

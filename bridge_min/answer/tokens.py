@@ -28,7 +28,7 @@ SAME = table(  # what is read as the sign at the beginning: ␣ is dropped, ? un
     " mathcal mathit quad qquad ( ) [ ] , : ! > bf rm large Large checkmark blacksquare"
 )
 SAME |= dict.fromkeys((" ", "\n", ";"), "␣") | {name: name for name in FUNCTIONS}
-SIGNS = {*"+()[]{},;!^_√\\&", *SAME.values()}
+PLAIN = {*"+()[]{},;!^_√\\&", *SAME.values()}
 
 
 def tokens(text: str, quoted: int = 0) -> list[Token]:
@@ -56,7 +56,7 @@ def tokens(text: str, quoted: int = 0) -> list[Token]:
         elif c not in ' \n\t\r$"`.' and (c != "&" or "begin" in out):  # outside a matrix & is styling
             i = max(run(text, i, LETTERS), i + 1) if c == "\\" else i
             name = text[start + (c == "\\") : i]
-            sign = name if c != "\\" and name in SIGNS else symbol(name)
+            sign = name if c != "\\" and name in PLAIN else symbol(name)
             found, i = command(text, i, name, sign, quoted) if sign in ("T", "B", "C") else ([sign], i)
             inside += (sign in ("(", "[", "\\{")) - (sign in (")", "]", "\\}"))
             out += [token for token in found if token != "␣"]
