@@ -140,7 +140,8 @@ class Check:
 
     def same_relation(self, a: Tree, b: Tree) -> bool:
         """Two equations or inequalities: is left - right a multiple, and the sign as it must be?"""
-        pairs = self.trials(*(("sum", left, ("prod", MINUS, right)) for _, left, right in (a, b)))
+        zeros = [bare(("sum", left, ("prod", MINUS, right)), ONE) for _, left, right in (a, b)]
+        pairs = self.trials(*zeros)
         u, v = next((pair for pair in pairs if all(pair)), (0, 1))
         kinds = [{"def": "="}.get(kind, kind) for kind, *_ in (a, b)]
         if u and kinds[0] not in "=≠" and real(u / v) < 0:
@@ -149,6 +150,7 @@ class Check:
 
     def same_region(self, a: Tree, b: Tree) -> bool:
         """Sets of reals: equal if they have the same members at, between and beyond the numbers in them."""
+        a, b = bare(a, ONE), bare(b, ONE)
         if len(unknowns(a, b)) > 1 or "i" in names(a, b):
             return False
         constants = [node for node in nodes(a, b) if node[0] in EXPRESSIONS and not unknowns(node)]
@@ -180,7 +182,7 @@ class Check:
         return not (units(a) and units(b)) and any(self.same_value(*pair) for pair in left_out)
 
     def trials(self, a: Tree, b: Tree) -> list[tuple[Number, Number]]:
-        """The values of two expressions at fixed points; different ones where only one is defined, or none."""
+        """The values of two expressions at fixed points; different ones where one or both are undefined."""
         found, free = [], unknowns(a, b)
         whole = {"factorial", "binom"} & {node[0] for node in nodes(a, b)}
         for t, (scale, modulus) in enumerate(WHOLE if whole else TRIALS):

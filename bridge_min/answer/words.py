@@ -66,6 +66,7 @@ ROLES = groups(  # what a word does beside mathematics
     "counted people men women children teeth mice geese dice sheep fish deer yen yuan won"
 )
 COUNTED, CHANGES, FOLLOWS = ROLES["counted"] | UNITS.keys(), ROLES["changes"], ROLES["follows"]
+SHORT = {*str.split("mm cm km kg mph pm per of for no")}  # but words
 DENIALS = {f'"{word}' for word in ROLES["denies"]}
 BORDERS = {*"<≤>≥≠=≈∈,;\\()[]&:|⌊⌋⌈⌉⟨⟩", "\\{", "\\}", '"and', '"or', "begin", "end", ""}
 
@@ -80,7 +81,8 @@ def letters(text: str, start: int, end: int, before: list[Token], quoted: int) -
     prose = str(last)[:1] == '"' or (text[end : end + 1] == " " and run(after, 0, LETTERS) > 1)
     counted = text[start - 1 : start] == " " and isinstance(last, Fraction) and lower in COUNTED
     compound = last == "/" and str(before[-2])[:1] == '"'  # km/h
-    if quoted or len(word) > 3 or compound or (len(word) > 1 and (prose or counted)):
+    known = len(word) > 3 or word in SHORT or (len(word) > 1 and (prose or counted))
+    if quoted or known or compound:
         return ['"' + (lower if len(word) > 1 else word)]
     split = len(word) > 1 and after.startswith((*"^_'!",))
     return [word[:-1], word[-1]] if split else [word]
