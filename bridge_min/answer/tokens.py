@@ -10,9 +10,8 @@ from .words import FUNCTIONS, Token, Unreadable, letters, table
 
 REPLACE = table(  # \5 marks thousands, ␣ is a space
     "{,} {,␣}; \5 {,} ,\\! \\!,; \5 \5␣; ␣ ~ \\,; ° ^{\\circ} ^\\circ; ' ^{\\prime}; ℝ \\mathbb{R}; ≤ <=;"
-    "≥ >=; ≠ !=; ␣ **␣; ^ **; = ==; \\text{am} a.m. a.m; \\text{pm} p.m. p.m; ␣ np.; ∪ ␣U␣; )∪ )U;"
-    "]∪ ]U; ×10 ␣x␣10; ∀ for␣all; ␣ ,␣which; ∅ \\{\\}; ∅ \\{␣\\}; \\overline{ \\bar{;"
-    ".\\overline{ .\\dot{"
+    "≥ >=; ≠ !=; ␣ **␣; ^ **; = ==; \\text{am} a.m. a.m; \\text{pm} p.m. p.m; ␣ np.; ∪ ␣U␣; )∪ )U; ]∪ ]U;"
+    "×10 ␣x␣10; ∀ for␣all; ␣ ,␣which; ∅ \\{\\}; ∅ \\{␣\\}; \\overline{ \\bar{; .\\overline{ .\\dot{"
 )
 REPLACE = {old.replace("␣", " "): new.replace("␣", " ") for old, new in REPLACE.items()}
 SCRIPTS = dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "^") | dict.fromkeys("₀₁₂₃₄₅₆₇₈₉", "_")
