@@ -110,7 +110,7 @@ class Check:
         kind, *sides = tree
         if kind not in ("=", "≈", "∈"):
             return tree
-        if len(sides) == 2 and is_label(sides[1]) and sides[1][1][0] != '"' and not is_label(sides[0]):
+        if kind == "=" and is_label(sides[1]) and sides[1][1][0] != '"' and not is_label(sides[0]):
             sides.reverse()  # 5 = x, but not "5 is wrong"
         labels = len([*itertools.takewhile(is_label, sides[:-1])])
         values = sides[labels:]

@@ -138,7 +138,8 @@ class Parser:
     def bracket(self, opening: str) -> Tree:
         outside, self.ends = self.ends, {"|": ("|",), "\\{": ("|", ":")}.get(opening, ())
         _, *items = self.items()
-        if opening == "\\{" and items[0][2:] in ((), (SETS["ℝ"],)) and self.take("|", ":"):  # {x | x > 2}
+        element = items[0][0] == "name" or items[0][2:] == (SETS["ℝ"],)
+        if opening == "\\{" and element and self.take("|", ":"):  # {x | x > 2}, {x ∈ ℝ | x > 2}
             _, *items = self.items()
         kind, self.ends = opening + (self.take(*BRACKETS[opening]) or self.fail()), outside
         if len(items) == 1:

@@ -48,8 +48,8 @@ def add(a: Number, b: Number) -> Number:
 
 def function(f: Callable, a: Number) -> Number:
     """f(a) in floats; what is 0 but for its rounding is 0."""
-    value = f(a)
-    return checked(value) if abs(value) > NOISE / 10 else Fraction(0)
+    value = f(a) if abs(a) <= 10**6 else math.nan  # an angle without digits
+    return Fraction(0) if abs(value) <= NOISE / 10 else checked(value)
 
 
 def power(a: Number, b: Number) -> Number:
