@@ -300,6 +300,7 @@ x^2y ~ yx^2
 § units are compared as units
 12\text{ in}^2 ~ 12 square inches ~ 12 in total ≁ 12\text{ in} ≁ 144
 15 cm^3 ~ 15 ~ 15\text{ cm}^3 ~ 15 cubic centimeters ≁ 15 cm^2 ≁ 15 cm ≁ 15 m^3
+3 m/s ~ 3\ \mathrm{m\,s^{-1}} ~ 3 meters per second ≁ 3 m
 60 km/h ~ 60 kilometers per hour ~ 60\,\mathrm{km\,h^{-1}} ≁ 60 km ≁ 60 h
 7 cm ~ 7 ≁ 7 cm²
 7\text{ g} ~ 7 \text{ grams} ≁ 7 mg ≁ 7 \text{ kg} ≁ 7 ounces
@@ -324,7 +325,8 @@ A = B ~ B = A ≁ A = C
 § conditions on one name hold together
 (5,\infty) ~ \{x \in \mathbb{R} : x > 5\} ~ \{x \in \mathbb{R} \mid x > 5\} ≁ \{x \in \mathbb{R} : x \ge 5\}
 2<x<9, x \neq 3 ~ 2<x<9 \text{ and } x\neq3 ~ (2,3)\cup(3,9) ≁ 2<x<9 ≁ (2,9)
-x>1, x<3 ~ (1,3)
+x>1, x<3 ~ (1,3) ~ \{x \mid x>1, x<3\}
+x\neq0 ~ \{x \mid x\in\mathbb{R},\ x\neq 0\} ~ (-\infty,0)\cup(0,\infty)
 § a choice may stand before its value
 (C) ~ \textbf{(C)}\ 3\sqrt2 ~ C ≁ \textbf{(D)}\ 3\sqrt2
 3\sqrt2 ~ \textbf{(C)}\ 3\sqrt2 ≁ \textbf{(C)}\ 2\sqrt2

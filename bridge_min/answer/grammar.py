@@ -76,6 +76,7 @@ class Parser:
             joint = self.take('"and', '"or') or joint
             kind = "or" if joint == '"or' else kind
             items.append(self.expression())
+        items = [item for item in items if item[2:] != (SETS["ℝ"],)] or items  # x ∈ ℝ says nothing
         kind = "∩" if kind == "list" and all(item[0] in CONDITIONS for item in items) else kind
         return (kind, *items)
 
@@ -140,7 +141,8 @@ class Parser:
         _, *items = self.items()
         element = items[0][0] == "name" or items[0][2:] == (SETS["ℝ"],)
         if opening == "\\{" and element and self.take("|", ":"):  # {x | x > 2}, {x ∈ ℝ | x > 2}
-            _, *items = self.items()
+            conditions = self.items()
+            items = [conditions] if len(conditions) > 2 else conditions[1:]
         kind, self.ends = opening + (self.take(*BRACKETS[opening]) or self.fail()), outside
         if len(items) == 1:
             return (ENCLOSED[opening], *items) if opening in ENCLOSED else items[0]

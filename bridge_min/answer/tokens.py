@@ -17,15 +17,17 @@ REPLACE = {old.replace("␣", " "): new.replace("␣", " ") for old, new in REPL
 SCRIPTS = dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "^") | dict.fromkeys("₀₁₂₃₄₅₆₇₈₉", "_")
 SCRIPTS |= dict.fromkeys("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "\\frac")
 SAME = table(  # what is read as the sign at the beginning: ␣ is dropped, ? unreadable, M a matrix
-    "- − –; * × · ⋅ ∙ cdot times; / ÷ ⁄ div; ≤ ⩽ le leq leqslant; ≥ ⩾ ge geq geqslant; ≠ ne neq; < lt; > gt;"
-    "= equiv; : colon; ≈ approx; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor; ⌋ rfloor; ⌈ lceil;"
-    "⌉ rceil; ⟨ langle; ⟩ rangle; \\{ { lbrace; \\} } rbrace; ° degree circ; ∪ cup; ∩ cap; ∖ setminus; ∈ in;"
-    '∅ emptyset varnothing; ± pm; ∞ infty; ∠ angle; △ triangle; ℝ R; ∀ forall; "dollar $; "euro €; "£ £;'
-    '"max max; "min min; √ sqrt; \\ \\; div dfrac tfrac cfrac frac; binom dbinom binom; λ lambda; Λ Lambda;'
-    "ε varepsilon; φ varphi; T text textbf textit textrm textnormal mbox mathrm operatorname;"
-    "M matrix pmatrix bmatrix array; B begin end; C color textcolor; ? sum prod int; ␣ left right big Big"
-    " bigg Bigg bigl bigr Bigl Bigr displaystyle boxed fbox mathbf vec hat bar overline underline boldsymbol"
-    " mathcal mathit quad qquad ( ) [ ] , : ! > bf rm large Large checkmark blacksquare"
+    "- − – ‐; * × · ⋅ ∙ cdot times ast; / ÷ ⁄ ∕ div; ≤ ⩽ le leq leqslant; ≥ ⩾ ge geq geqslant; ≠ ne neq;"
+    "< lt; > gt; = equiv; : colon; ≈ approx simeq; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor; ⌋ "
+    "rfloor; ⌈ lceil; ⌉ rceil; ⟨ langle; ⟩ rangle; \\{ { lbrace; \\} } rbrace; ° º degree circ; ∪ cup; ∩ "
+    "cap; ∖ setminus backslash; ∈ in; ∅ emptyset varnothing; ± pm; ∞ infty; ∠ angle; △ triangle; ℝ R; ∀ "
+    'forall; "dollar $; "euro €; "£ £; "max max; "min min; √ sqrt; \\ \\; div dfrac tfrac cfrac frac;'
+    "binom dbinom tbinom binom; ℏ hbar; ℓ ell; λ lambda; Λ Lambda; ε varepsilon; φ varphi; T text textbf "
+    "textit textrm textnormal textsf mbox hbox mathrm mathsf operatorname; M matrix pmatrix bmatrix "
+    "array; B begin end; C color textcolor; ? sum prod int; ␣ left right big Big bigg Bigg bigl bigr Bigl "
+    "Bigr displaystyle textstyle limits boxed fbox mathbf bm vec hat bar overline underline boldsymbol "
+    "mathcal mathit quad qquad ( ) [ ] , : ! > bf rm it tiny small normalsize large Large LARGE huge Huge "
+    "Rightarrow checkmark blacksquare square ✓ ■ □"
 )
 SAME |= dict.fromkeys((" ", "\n", ";"), "␣") | {name: name for name in FUNCTIONS}
 PLAIN = {*"+()[]{},;!^_√\\&", *SAME.values()}

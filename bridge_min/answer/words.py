@@ -37,15 +37,16 @@ FUNCTIONS = str.split("sin cos tan cot sec csc arcsin arccos arctan exp ln log l
 NUMBERS = str.split("zero one two three four five six seven eight nine ten")
 SPELT: dict[str, Token] = {name: Fraction(n) for n, name in enumerate(NUMBERS)}
 SPELT |= {name: name for name in FUNCTIONS} | table(
-    '√ sqrt; π pi; ∞ inf infinity; "and and; "or or; = is are equals; % percent; ≈ about approximately approx'
+    '√ sqrt; π pi; ∞ inf infinity; "and and; "or or; = is are equals; % percent;'
+    "≈ about approximately approx roughly around"
 )
 UNITS = table(  # a single letter is a unit by itself
-    "mm mm millimeter; cm cm centimeter; m meter; km km kilometer; nm nm nanometer; in in inch inche;"
-    "ft ft foot feet; yd yd yard; mi mi mile; mg mg milligram; g gram; kg kg kilogram; oz oz ounce;"
-    "lb lb pound; ton ton; ml ml milliliter; L l liter; gal gal gallon; ms ms millisecond; s sec second;"
-    "min min minute; h hr hour; day day; week week; month month; yr yr year; cent cent; dollar dollar usd;"
-    "euro euro; am am; pm pm; ° degree; rad rad radian; Hz hz hertz; J joule; cal calorie; N newton; W watt;"
-    "V volt; A ampere; C coulomb; T tesla; K kelvin; Pa pa pascal; mol mole"
+    "mm mm millimeter; cm cm centimeter; m meter; km km kilometer; nm nm nanometer; in in inch inche; ft "
+    "ft foot feet; yd yd yard; mi mi mile; mg mg milligram; g gm gram; kg kg kilogram; oz oz ounce; lb lb "
+    "pound; ton ton tonne; ml ml milliliter; L l liter litre; gal gal gallon; ms ms millisecond; s sec "
+    "second; min min minute; h hr hour; day day; week week; month month; yr yr year; cent cent; dollar "
+    "dollar usd; euro euro; am am; pm pm; ° degree deg; rad rad radian; Hz hz hertz; J joule; cal "
+    "calorie; N newton; W watt; V volt; A ampere; C coulomb; T tesla; K kelvin; Pa pa pascal; mol mole"
 )
 UNITS |= {f"{name}s": unit for name, unit in UNITS.items() if len(name) > 1}
 SIGNS = {"per": ["/"], "mph": ["#mi", "/", "#h"], "squared": ["^", Fraction(2)], "cubed": ["^", Fraction(3)]}
@@ -81,6 +82,7 @@ def letters(text: str, start: int, end: int, before: list[Token], quoted: int) -
     prose = str(last)[:1] == '"' or (text[end : end + 1] == " " and run(after, 0, LETTERS) > 1)
     counted = text[start - 1 : start] == " " and isinstance(last, Fraction) and lower in COUNTED
     compound = last == "/" and str(before[-2])[:1] == '"'  # km/h
+    compound |= text[start - 1 : start] == " " and isinstance(last, Fraction) and after[:2] in ("/s", "/h")
     known = len(word) > 3 or word in SHORT or (len(word) > 1 and (prose or counted))
     if quoted or known or compound:
         return ['"' + (lower if len(word) > 1 else word)]
