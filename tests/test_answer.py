@@ -214,6 +214,7 @@ x\neq3 ~ (-\infty,3)\cup(3,\infty) ~ \mathbb{R}\setminus\{3\}
 \mathbb{R} ~ (-\infty,\infty) ~ (-\infty,+\infty)
 (0,2)\setminus\{1\} ~ (0,1)\cup(1,2)
 [0,2] ~ [0,1]\cup[1,2] ≁ [0,1)\cup(1,2]
+[3,4] ≁ \{3,4\} ≁ [3,3]\cup[4,4]
 (3,4)\cup(1,2) ~ (1,2)\cup(3,4) ~ (1,2) U (3,4)
 [2,3] ~ [1,3]\cap[2,4]
 (0,1) ~ x\in(0,1) ≁ (0,2)
