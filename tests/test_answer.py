@@ -100,7 +100,7 @@ MATHEMATICS = r"""
 4 ~ 8^{2/3} ~ 10 - 3 \cdot 2 ~ \lceil 3.2\rceil
 6 ~ 2\times 3 ~ (2)(3) ~ 2(3) ~ 2·3
 120 ~ 5! ≁ 5 ≁ 121
-720 ~ 3!!
+720 ~ (3!)! ≁ 6!!
 10 ~ \binom{5}{2} ~ \dbinom{5}{2} ~ \binom52
 5 ~ |{-5}| ~ \left|-5\right| ~ \lvert -5 \rvert ~ |-5|+|3|-3 ~ 7 - 2
 3 ~ \lfloor 3.7 \rfloor ~ ⌊3.7⌋ ~ \lfloor\sqrt{9}\rfloor ~ 6÷2
@@ -156,6 +156,8 @@ x/y ~ \frac{x}{y}
 x ≁ y ≁ x^2 ≁ |x| ≁ \sqrt{x^2} ≁ x_1 ≁ \sin x ≁ x+10^{-9}
 x_1 ≁ x_2
 a+b ≁ a-b ≁ ab
+|x-1|+|x-2| ≁ |2x-3|
+AB ≁ ab
 x^2+2x ≁ x^2+2x+1
 C_{1}e^{t} ~ C_1 e^t
 \alpha\beta ~ \beta\alpha ~ βα
@@ -215,6 +217,9 @@ x\neq3 ~ (-\infty,3)\cup(3,\infty) ~ \mathbb{R}\setminus\{3\}
 (0,2)\setminus\{1\} ~ (0,1)\cup(1,2)
 [0,2] ~ [0,1]\cup[1,2] ≁ [0,1)\cup(1,2]
 [3,4] ≁ \{3,4\} ≁ [3,3]\cup[4,4]
+[-2,2] ~ x^2\le4 ~ |x|\le2 ≁ |x|<2
+[-1.4,1.4] ≁ x^2\le 2
+0<x^2<2 ≁ 0<x^2<1.9
 (3,4)\cup(1,2) ~ (1,2)\cup(3,4) ~ (1,2) U (3,4)
 [2,3] ~ [1,3]\cap[2,4]
 (0,1) ~ x\in(0,1) ≁ (0,2)
@@ -271,6 +276,11 @@ neither ~ \text{neither}
 52 ≁ 5² ≁ 5 2 ≁ 52 52 ≁ 5x2 ≁ 26 2
 2x ≁ x2
 § what is empty, broken or outside the grammar is equal at most to what is written the same
+p\to q ~ p \to q ≁ q\to p
+A\subset B ≁ B\subset A
+x\notin A ≁ A\notin x
+3.14... ≁ 3.14
+5 ≁ 5=\begin{matrix}\end{matrix}
 5 ≁ \begin{pmatrix}5 ≁ -- ≁ () ≁ \text{} ≁ ? ≁ 5? ≁  ≁ \boxed{} ≁ \dots ≁ \sum n ≁ \frac{5 ≁ (5 ≁ [5 ≁ {5
 x ≁ \int x
 x=k\pi,k\in\mathbb{Z} ~ x = k\pi, k \in \mathbb{Z}
@@ -287,6 +297,7 @@ x=k\pi,k\in\mathbb{Z} ~ x = k\pi, k \in \mathbb{Z}
 0.7 ~ 7 tenths ~ 7\text{ tenths}
 3.5 ~ 7 halves
 0.07 ~ 7 hundredths
+3 ≁ 3 sixteenths ≁ 3 twelfths ≁ 3 negative units
 1 ~ 1 \text{ egg} ~ 1 \text{ hour} ~ 1 apple
 § before a number only what announces or labels it
 7 ~ about 7 ~ the value 7 ~ \text{a total of } 7 ~ exactly 7 ~ \text{Total: } 7 ~ \text{the length is } 7
@@ -317,6 +328,9 @@ x^2y ~ yx^2
 5 ~ |z|=5 ~ f(5)=5 ~ |a+b|=5 ≁ |z|=6 ≁ |z-1|=5
 x(t)=2t ~ 2t ≁ x=2t
 y(t)+1 ~ 1+y(t) ≁ yt+1
+f(1-x) ≁ -f(x-1)
+f(2x)+f(3x) ≁ f(5x)
+F(x) ≁ f(x)
 y(0)e^{-kt} ~ e^{-kt}y(0)
 f(x)=2x ~ f(x) = 2x \text{ for all } x > 0 ~ f(x)=2x, \text{ for all } x
 f(x)=2x ≁ f(x)=2x \text{ for all } x \text{ except } 0
@@ -675,6 +689,9 @@ HOSTILE = {
     "names": box("+".join(f"x_{{{k}}}" for k in range(400))),
     "matrices": box("\\begin{pmatrix}" * 100),
     "bars": box("|" * 4000),
+    "fractions to a power": box("+".join(f"({p}/{p + 2})^{{4600}}" for p in range(101, 200, 2))),
+    "open texts": "#### " + "\\text{" * 680,
+    "units": box("5" + " cm" * 1300),
     "texts": box("\\text{" * 600 + "}" * 600),
     "claims": "the answer is " * 70_000,
     "tags": "<answer>" * 60_000 + "<think>" * 60_000 + "</think>" * 60_000,

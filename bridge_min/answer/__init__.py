@@ -21,7 +21,7 @@ import functools
 from collections.abc import Callable
 
 from .compare import Check
-from .find import extract_answer
+from .find import MAX_ANSWER, extract_answer
 from .grammar import Tree, parse
 
 __all__ = ["extract_answer", "is_correct", "reference_problem"]
@@ -53,10 +53,17 @@ def reference_problem(answer: str) -> str | None:
 def judged(found: str, wanted: str) -> bool:
     try:
         return Check().same(read(found), read(wanted))
-    except (ValueError, KeyError, OverflowError, RecursionError):  # a KeyError: what has no value
-        return found.replace("$", "").split() == wanted.replace("$", "").split()
+    except (ValueError, LookupError, OverflowError, RecursionError):  # a KeyError: what has no value
+        return written(found) == written(wanted)
     except ArithmeticError:  # 1/0, 5=6
         return False
+
+
+def written(text: str) -> str:
+    """A text without dollars, and without spaces but for those between letters or digits."""
+    text = " ".join(text[: 2 * MAX_ANSWER].replace("$", "").split())
+    between = lambda k: text[k - 1 : k].isalnum() and text[k + 1 : k + 2].isalnum()
+    return "".join(c for k, c in enumerate(text) if c != " " or between(k))
 
 
 read: Callable[[str], Tree] = functools.lru_cache(maxsize=128)(parse)  # a reference once for its responses

@@ -6,15 +6,17 @@ import itertools
 import math
 from fractions import Fraction
 from operator import eq, ge, gt, le, lt, ne
+from typing import Any
 
 from .find import LETTERS, LOWER
 from .grammar import CONDITIONS, EITHER, INTERVALS, MINUS, ONE, PERCENT, Tree, is_unit, nodes, put
 from .values import CONSTANTS, EXPRESSIONS, OPERATIONS, Number, close, real
 from .words import Unreadable
 
-MAX_WORK = 4_000  # steps of one comparison, and thousands of bits written
+ROUNDED = 0.02  # relative difference between a value and what is said to be about it
+MAX_WORK = 3_000  # steps of one comparison, and thousands of bits written
 # Where an unknown is tried: positive and negative, large and small, so that domains show; and whole numbers,
-# of which factorials have values. Expressions of an answer's size do not agree by chance.
+# of which factorials have values. Other expressions of an answer's size hardly agree at all of them.
 TRIALS = [(Fraction(p, q), n) for p, q, n in ((5, 2, 7), (-1, 7, 13), (1, 97, 89), (1, 3, 11), (7, 1, 23))]
 WHOLE = ((Fraction(1), 11), (Fraction(1), 23), (Fraction(1), 7))
 FAR = [Fraction(sign * 10**k, 700) for k in range(10) for sign in (1, -1)]
@@ -39,14 +41,20 @@ def unknowns(*trees: Tree) -> list[str]:
     return sorted(names(*trees) - CONSTANTS.keys())
 
 
+def unknown(tree: Tree) -> bool:
+    """Is it an expression whose value is not fixed?"""
+    return tree[0] in EXPRESSIONS and bool(unknowns(tree))
+
+
 def units(tree: Tree) -> set[str]:
     return {name for name in unknowns(tree) if name[0] == "#"}
 
 
 def word(tree: Tree) -> str:
-    """A name as it is compared with another: east, AB, B, x_1."""
+    """A name as it is compared with another: AB, B, x_1 as they are, East as east."""
     text = tree[1].lstrip('"')
-    return text.translate(LOWER) if len(text) > 1 and "_" not in text else text
+    lower = text.translate(LOWER)
+    return lower if text.isalpha() and (len(text) > 2 or lower == "no") else text
 
 
 def bare(tree: Tree, percent: Tree) -> Tree:
@@ -65,7 +73,11 @@ def is_label(tree: Tree) -> bool:
 def elements(tree: Tree) -> list[Tree]:
     """The members of a list or set, or the one thing itself; each ± written out."""
     items = tree[1:] if tree[0] in GROUPS else [tree]
-    return [x for item in items for x in {put(item, {EITHER: sign}.get) for sign in (ONE, MINUS)}]
+    return [
+        x
+        for item in items
+        for x in {put(item, lambda node, x=x: x if node == EITHER else None) for x in (ONE, MINUS)}
+    ]
 
 
 class Check:
@@ -110,12 +122,12 @@ class Check:
         kind, *sides = tree
         if kind not in ("=", "≈", "∈"):
             return tree
-        if kind == "=" and is_label(sides[1]) and sides[1][1][0] != '"' and not is_label(sides[0]):
+        if kind == "=" and is_label(sides[1]) and sides[1][1][:1] != '"' and not is_label(sides[0]):
             sides.reverse()  # 5 = x, but not "5 is wrong"
         labels = len([*itertools.takewhile(is_label, sides[:-1])])
         values = sides[labels:]
         for a, b in itertools.pairwise(values):
-            if not (self if kind == "=" else Check(0.01)).same(a, b):
+            if not (self if kind == "=" else Check(ROUNDED)).same(a, b):
                 if len(sides) == 2 and unknowns(tree):
                     return tree
                 raise ArithmeticError("an untrue claim")
@@ -149,14 +161,21 @@ class Check:
         return kinds[0] == kinds[1] and u != 0 and all(close(x * v, y * u) for x, y in pairs)
 
     def same_region(self, a: Tree, b: Tree) -> bool:
-        """Sets of reals: equal if they have the same members at, between and beyond the numbers in them."""
+        """Sets of reals: equal if one is solved for x, and they have the same members at, beside, between and
+        beyond the numbers in them."""
         a, b = bare(a, ONE), bare(b, ONE)
-        if len(unknowns(a, b)) > 1 or "i" in names(a, b):
-            return False
-        constants = [node for node in nodes(a, b) if node[0] in EXPRESSIONS and not unknowns(node)]
+        solved = [all(node[0] == "name" for node in nodes(tree) if unknown(node)) for tree in (a, b)]
+        if len(unknowns(a, b)) > 1 or "i" in names(a, b) or not any(solved):
+            return a == b
+        ends = self.marks(a, b)
+        beside = [x + step for x in ends for step in (-1e-6, 1e-6)]
+        return all(self.member(a, x) == self.member(b, x) for x in [*ends, *beside, *FAR])
+
+    def marks(self, a: Tree, b: Tree) -> list[Any]:
+        """The real numbers written in two trees, and those half way between them."""
+        constants = [node for node in nodes(a, b) if node[0] in EXPRESSIONS and not unknown(node)]
         ends = sorted({self.tried(node, {}) for node in constants} - {None, math.inf, -math.inf})
-        points = [*ends, *((x + y) / 2 for x, y in itertools.pairwise(ends)), *FAR]
-        return all(self.member(a, x) == self.member(b, x) for x in points)
+        return [*ends, *((x + y) / 2 for x, y in itertools.pairwise(ends))]
 
     def member(self, tree: Tree, x: Number) -> bool:
         """Is a real number in an interval, set or union, or does it satisfy relations?"""
@@ -183,10 +202,13 @@ class Check:
 
     def trials(self, a: Tree, b: Tree) -> list[tuple[Number, Number]]:
         """The values of two expressions at fixed points; different ones where one or both are undefined."""
-        found, free = [], unknowns(a, b)
-        whole = {"factorial", "binom"} & {node[0] for node in nodes(a, b)}
-        for t, (scale, modulus) in enumerate(WHOLE if whole else TRIALS):
-            at = {name: scale * ((31 * k + 17 * t + 13 * k * t) % modulus + 2) for k, name in enumerate(free)}
+        found, free, kinds = [], unknowns(a, b), {node[0] for node in nodes(a, b)}
+        places = lambda t, n: ((31 * k + 17 * t + 13 * k * t) % n + 2 for k in range(len(free)))
+        trials = WHOLE if kinds & {"factorial", "binom"} else TRIALS
+        points = [[scale * place for place in places(t, n)] for t, (scale, n) in enumerate(trials)]
+        corners = len(free) == 1 and kinds & {"abs", "floor", "ceil"}
+        for point in points + ([[x] for x in self.marks(a, b)] if corners else []):
+            at = dict(zip(free, point, strict=True))
             x, y = (self.tried(tree, at) for tree in (a, b))
             found += [] if x is y is None else [(0, 1) if x is None or y is None else (x, y)]
         return found if len(found) > 1 else [(0, 1)]

@@ -1,4 +1,4 @@
-"""Where a response gives its answer: the text of it, nothing understood yet. Linear in the response's length.
+"""Where a response gives its answer: its text, not yet interpreted. Linear in the response's length.
 Read on in words.py."""
 
 from itertools import accumulate
@@ -23,7 +23,8 @@ def extract_answer(response: str) -> str | None:
     """
     text = (response if isinstance(response, str) else "").rpartition("</think>")[2].partition("<think>")[0]
     found = next((found for find in (boxed, marked, announced) if (found := find(text)) is not None), "")
-    found = found.strip(" \n*").rstrip(" \n*.")
+    found = found.strip(" \n*")
+    found = found if found.endswith("..") else found.rstrip(" \n*.")  # 3.14... goes on
     return found if 0 < len(found) <= MAX_ANSWER else None
 
 

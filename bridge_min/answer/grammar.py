@@ -102,6 +102,8 @@ class Parser:
     def postfix(self, left: Tree, sign: str) -> Tree:
         """A name with its script or prime; n!, 50%, 30°, 101_2, which is not 101."""
         below = self.prefix() if sign == "_" else ""
+        if sign == "!" == self.toks[self.i - 2]:  # n!! is another function
+            self.fail()
         if sign in "_'" and left[0] == "name":
             return self.applied(f"{left[1]}{sign}{below}")
         if sign in "%°":
@@ -133,6 +135,8 @@ class Parser:
         """f(x), f'(2) and x_1(t), with its index as a tree, are one name; \\pi(x) and AB(x) are products."""
         inside = str(self.peek(1)).strip('"')
         simple = (self.peek(), self.peek(2)) == ("(", ")") and inside.isalnum() and name[1:2] in "_'"
+        if self.peek() == "(" and not simple and name[0] == "f" and name[1:2] in "_'":  # f(1-x) is no product
+            return ("name", f"{name}{self.prefix()}")
         self.i += 3 * (simple and name not in "πei∞")
         return ("name", f"{name}({inside})" if simple and name not in "πei∞" else name)
 
@@ -154,7 +158,7 @@ class Parser:
         while not self.take("end"):
             rows.append(self.items(("&",))[1:])
             self.take("\\")
-        column = len(rows) > 1 and {*map(len, rows)} == {1}
+        column = (rows or self.fail()) and len(rows) > 1 and {*map(len, rows)} == {1}
         return ("()", *(row[0] if column else ("()", *row) for row in rows))
 
     def function(self, name: str) -> Tree:
@@ -163,7 +167,11 @@ class Parser:
         if ("_" in scripts and name != "log") or scripts.get("^") == ("prod", MINUS, ONE):
             self.fail()
         argument = self.prefix() if self.peek() in BRACKETS else self.expression(7, True)
-        tree = (name, put(argument, {DEGREE: ANGLE}.get), *([scripts["_"]] if "_" in scripts else []))
+        tree = (
+            name,
+            put(argument, lambda node: ANGLE if node == DEGREE else None),
+            *([scripts["_"]] if "_" in scripts else []),
+        )
         return ("pow", tree, scripts["^"]) if "^" in scripts else tree
 
 

@@ -11,23 +11,24 @@ from .words import FUNCTIONS, Token, Unreadable, letters, table
 REPLACE = table(  # \5 marks thousands, ␣ is a space
     "{,} {,␣}; \5 {,} ,\\! \\!,; \5 \5␣; ␣ ~ \\,; ° ^{\\circ} ^\\circ; ' ^{\\prime}; ℝ \\mathbb{R}; ≤ <=;"
     "≥ >=; ≠ !=; ␣ **␣; ^ **; = ==; \\text{am} a.m. a.m; \\text{pm} p.m. p.m; ␣ np.; ∪ ␣U␣; )∪ )U; ]∪ ]U;"
-    "×10 ␣x␣10; ∀ for␣all; ␣ ,␣which; ∅ \\{\\}; ∅ \\{␣\\}; \\overline{ \\bar{; .\\overline{ .\\dot{"
+    "×10 ␣x␣10; ∀ for␣all; ␣ ,␣which; \\dots ... …;"
+    "∅ \\{\\}; ∅ \\{␣\\}; \\overline{ \\bar{; .\\overline{ .\\dot{"
 )
 REPLACE = {old.replace("␣", " "): new.replace("␣", " ") for old, new in REPLACE.items()}
 SCRIPTS = dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "^") | dict.fromkeys("₀₁₂₃₄₅₆₇₈₉", "_")
 SCRIPTS |= dict.fromkeys("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "\\frac")
 SAME = table(  # what is read as the sign at the beginning: ␣ is dropped, ? unreadable, M a matrix
-    "- − – ‐; * × · ⋅ ∙ cdot times ast; / ÷ ⁄ ∕ div; ≤ ⩽ le leq leqslant; ≥ ⩾ ge geq geqslant; ≠ ne neq;"
-    "< lt; > gt; = equiv; : colon; ≈ approx simeq; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor; ⌋ "
+    "- − – ‐; * × · ⋅ ∙ cdot times ast; / ÷ ⁄ ∕ div; ≤ ⩽ le leq leqslant; ≥ ⩾ ge geq geqslant; ≠ ne neq; < "
+    "lt; > gt; = equiv; : colon; ≈ approx simeq; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor; ⌋ "
     "rfloor; ⌈ lceil; ⌉ rceil; ⟨ langle; ⟩ rangle; \\{ { lbrace; \\} } rbrace; ° º degree circ; ∪ cup; ∩ "
     "cap; ∖ setminus backslash; ∈ in; ∅ emptyset varnothing; ± pm; ∞ infty; ∠ angle; △ triangle; ℝ R; ∀ "
     'forall; "dollar $; "euro €; "£ £; "max max; "min min; √ sqrt; \\ \\; div dfrac tfrac cfrac frac;'
-    "binom dbinom tbinom binom; ℏ hbar; ℓ ell; λ lambda; Λ Lambda; ε varepsilon; φ varphi; T text textbf "
-    "textit textrm textnormal textsf mbox hbox mathrm mathsf operatorname; M matrix pmatrix bmatrix "
-    "array; B begin end; C color textcolor; ? sum prod int; ␣ left right big Big bigg Bigg bigl bigr Bigl "
-    "Bigr displaystyle textstyle limits boxed fbox mathbf bm vec hat bar overline underline boldsymbol "
-    "mathcal mathit quad qquad ( ) [ ] , : ! > bf rm it tiny small normalsize large Large LARGE huge Huge "
-    "Rightarrow checkmark blacksquare square ✓ ■ □"
+    "binom dbinom tbinom binom; ℏ hbar; ℓ ell; ⊙ odot; \\dot dot; \\ddot ddot; \\tilde tilde; λ lambda; Λ "
+    "Lambda; ε varepsilon; φ varphi; T text textbf textit textrm textnormal textsf mbox hbox mathrm mathsf "
+    "operatorname; M matrix pmatrix bmatrix array; B begin end; C color textcolor; ␣ left right big Big "
+    "bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits boxed fbox mathbf bm vec hat bar overline "
+    "underline boldsymbol mathcal mathit quad qquad ( ) [ ] , : ! > bf rm it tiny small normalsize large "
+    "Large LARGE huge Huge Rightarrow checkmark blacksquare square ✓ ■ □"
 )
 SAME |= dict.fromkeys((" ", "\n", ";"), "␣") | {name: name for name in FUNCTIONS}
 PLAIN = {*"+()[]{},;!^_√\\&", *SAME.values()}
@@ -77,6 +78,8 @@ def command(text: str, i: int, name: str, kind: str, quoted: int) -> tuple[list[
     brace = run(text, i, " ")
     stop = closing(text, brace)
     content = text[brace + 1 : stop - 1].strip() if stop else ""
+    if not stop and text[brace : brace + 1] == "{":
+        raise Unreadable("an open brace")
     if kind == "T":
         math = not stop or content in (*FUNCTIONS, "e", "i", "d")
         return ([], i) if math else (tokens(content, quoted + 1), stop)
@@ -85,12 +88,12 @@ def command(text: str, i: int, name: str, kind: str, quoted: int) -> tuple[list[
 
 
 def symbol(name: str) -> str:
-    """The token of a sign or command; \\odot is a name like others, ? is unreadable."""
+    """The token of a sign or command; ? is unreadable."""
     if name in SAME or "Α" <= name <= "ω":
         return SAME.get(name, name)
     with contextlib.suppress(KeyError):
         return unicodedata.lookup(f"GREEK {'SMALL' if name[:1].islower() else 'CAPITAL'} LETTER {name}")
-    return "\\" + name if len(name) > 1 else "?"
+    return "?"
 
 
 def numeral(text: str, i: int, inside: bool) -> tuple[Fraction, int]:

@@ -1,7 +1,7 @@
 """What an expression is worth: fractions exactly, all else in floats.
 
-Promised are ten digits: two numbers that agree so far are equal, one that has lost them on its way (a float
-beside 10^30, out of range) is unreadable. A fraction with a large denominator, such as 3.14159265358979, is
+Floats are compared to ten digits. If a value has lost them on its way (a float beside 10^30, out of range),
+it is unreadable. A fraction with a large denominator, such as 3.14159265358979, is
 never equal to a constant that is a float. Read on in compare.py.
 """
 
@@ -18,8 +18,10 @@ SIMPLE = 10**4  # the largest denominator of a fraction that a float may be equa
 
 
 def checked(x: Number) -> Number:
-    """A fraction as it is; a float, complex if it must be. ArithmeticError if undefined or out of range."""
+    """The number, real if it can be. ArithmeticError if it is undefined, too large or out of range."""
     x = x.real if isinstance(x, complex) and x.imag == 0 else x
+    if isinstance(x, Fraction) and max(x.numerator.bit_length() >> 2, x.denominator.bit_length()) > MAX_BITS:
+        raise OverflowError("too large")
     if not isinstance(x, Fraction) and (x != x or (x and not 1e-290 < abs(x) < 1e290 and abs(x) != math.inf)):
         raise OverflowError("outside the range of a float") if x == x else ArithmeticError("undefined")
     return x

@@ -62,7 +62,8 @@ ROLES = groups(  # what a word does beside mathematics
     " count equal to of it there we get have obtain find that which gives only just exactly simply option"
     " choice set interval point pair ordered triple tuple vector matrix coordinates us;"
     "denies not no never neither either nor wrong incorrect rejected false invalid unless except but maybe;"
-    "changes than least most perhaps always sometimes does doubt mistake;"
+    "changes than least most perhaps always sometimes does doubt mistake negative"
+    " missing fewer lakhs;"
     "follows of in on at for from with by each every all left remaining total altogether apart old long only;"
     "counted people men women children teeth mice geese dice sheep fish deer yen yuan won"
 )
@@ -128,7 +129,7 @@ def segment(part: list[Token], border: Token) -> list[Token]:
     out, power = [], []
     for i, token in enumerate(part):
         word = token[1:] if is_word(token) else ""
-        rest = [other[1:] for other in takewhile(is_word, part[i:])]
+        rest = [other[1:] for other in takewhile(is_word, part[i : i + 40])]
         unit = UNITS.get(word, word if len(word) == 1 else "")
         if not word or out[-1:] == ["_"] or out[-2:] == ["_", "{"] or not (out or word[1:]):
             out.append(word or token)
@@ -149,4 +150,5 @@ def segment(part: list[Token], border: Token) -> list[Token]:
 
 def is_plural(word: str) -> bool:
     """Does it name what is counted?"""
-    return word in COUNTED or (len(word) > 3 and word[-1] == "s" and word[-2:] not in ("ss", "us", "is"))
+    no = ("ss", "us", "is", "fths", "xths", "nths", "hths", "eths", "illions")  # less, minus, sixteenths
+    return word in COUNTED or (len(word) > 3 and word[-1] == "s" and not word.endswith(no))
