@@ -157,6 +157,7 @@ x ≁ y ≁ x^2 ≁ |x| ≁ \sqrt{x^2} ≁ x_1 ≁ \sin x ≁ x+10^{-9}
 x_1 ≁ x_2
 a+b ≁ a-b ≁ ab
 |x-1|+|x-2| ≁ |2x-3|
+|x-i|+i ~ i+|i-x| ≁ |x-i|
 AB ≁ ab
 x^2+2x ≁ x^2+2x+1
 C_{1}e^{t} ~ C_1 e^t

@@ -173,7 +173,8 @@ class Check:
 
     def marks(self, a: Tree, b: Tree) -> list[Any]:
         """The real numbers written in two trees, and those half way between them."""
-        constants = [node for node in nodes(a, b) if node[0] in EXPRESSIONS and not unknown(node)]
+        fixed = lambda node: node[0] in EXPRESSIONS and not unknowns(node) and "i" not in names(node)
+        constants = filter(fixed, nodes(a, b))
         ends = sorted({self.tried(node, {}) for node in constants} - {None, math.inf, -math.inf})
         return [*ends, *((x + y) / 2 for x, y in itertools.pairwise(ends))]
 
