@@ -14,7 +14,7 @@ from .values import CONSTANTS, EXPRESSIONS, OPERATIONS, Number, close, real
 from .words import Unreadable
 
 ROUNDED = 0.02  # relative difference between a value and what is said to be about it
-MAX_WORK = 3_000  # steps of one comparison, and thousands of bits written
+MAX_WORK = 3_000  # steps of one comparison, and kilobits of its results
 # Where an unknown is tried: positive and negative, large and small, so that domains show; and whole numbers,
 # of which factorials have values. Other expressions of an answer's size hardly agree at all of them.
 TRIALS = [(Fraction(p, q), n) for p, q, n in ((5, 2, 7), (-1, 7, 13), (1, 97, 89), (1, 3, 11), (7, 1, 23))]

@@ -3,7 +3,7 @@ Read on in words.py."""
 
 from itertools import accumulate
 
-MAX_ANSWER = 4096  # characters that are read as an answer; what is longer is none
+MAX_ANSWER = 4096  # characters that are read as an answer; anything longer counts as no answer
 MAX_BOXES = 64  # the last so many boxes of a response are looked at
 SMALL, CAPITALS, DIGITS = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"
 LETTERS, LOWER = SMALL + CAPITALS, str.maketrans(CAPITALS, SMALL)  # str.lower can change a length
@@ -30,7 +30,8 @@ def extract_answer(response: str) -> str | None:
 
 def boxed(text: str) -> str | None:
     r"""The last outermost box, with those that a comma or a conjunction joins to it. Without braces it holds
-    a number or command; \boxed{} and \boxed before other words are prose, and one that stays open is none."""
+    a number or command; \boxed{} and \boxed before other words are prose. A box that is never closed is an
+    answer that cannot be read, so that no earlier box wins."""
     text = text.replace("\\fbox", "\\boxed")
     answers, end = [], len(text.rsplit("\\boxed", MAX_BOXES)[0])
     while (start := text.find("\\boxed", end)) >= 0:

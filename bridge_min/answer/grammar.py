@@ -132,7 +132,8 @@ class Parser:
         return SETS.get(token) or self.applied(token)
 
     def applied(self, name: str) -> Tree:
-        """f(x), f'(2) and x_1(t), with its index as a tree, are one name; \\pi(x) and AB(x) are products."""
+        """f(x), f'(2) and x_1(t) are one name; \\pi(x) and AB(x) are products. Where an index or argument is
+        more than a sign, the name ends with the text of its tree."""
         inside = str(self.peek(1)).strip('"')
         simple = (self.peek(), self.peek(2)) == ("(", ")") and inside.isalnum() and name[1:2] in "_'"
         if self.peek() == "(" and not simple and name[0] == "f" and name[1:2] in "_'":  # f(1-x) is no product

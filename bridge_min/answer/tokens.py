@@ -17,7 +17,7 @@ REPLACE = table(  # \5 marks thousands, ␣ is a space
 REPLACE = {old.replace("␣", " "): new.replace("␣", " ") for old, new in REPLACE.items()}
 SCRIPTS = dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "^") | dict.fromkeys("₀₁₂₃₄₅₆₇₈₉", "_")
 SCRIPTS |= dict.fromkeys("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "\\frac")
-SAME = table(  # what is read as the sign at the beginning: ␣ is dropped, ? unreadable, M a matrix
+SAME = table(  # what is read as the first of its row; ␣ is dropped, T text, B begin or end, M matrix, C color
     "- − – ‐; * × · ⋅ ∙ cdot times ast; / ÷ ⁄ ∕ div; ≤ ⩽ le leq leqslant; ≥ ⩾ ge geq geqslant; ≠ ne neq; < "
     "lt; > gt; = equiv; : colon; ≈ approx simeq; % %; ' ′ ’ prime; | vert lvert rvert mid; ⌊ lfloor; ⌋ "
     "rfloor; ⌈ lceil; ⌉ rceil; ⟨ langle; ⟩ rangle; \\{ { lbrace; \\} } rbrace; ° º degree circ; ∪ cup; ∩ "

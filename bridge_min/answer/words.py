@@ -68,7 +68,7 @@ ROLES = groups(  # what a word does beside mathematics
     "counted people men women children teeth mice geese dice sheep fish deer yen yuan won"
 )
 COUNTED, CHANGES, FOLLOWS = ROLES["counted"] | UNITS.keys(), ROLES["changes"], ROLES["follows"]
-SHORT = {*str.split("mm cm km kg mph pm per of for no")}  # but words
+SHORT = {*str.split("mm cm km kg mph pm per of for no")}  # short, yet words and no products of letters
 DENIALS = {f'"{word}' for word in ROLES["denies"]}
 BORDERS = {*"<≤>≥≠=≈∈,;\\()[]&:|⌊⌋⌈⌉⟨⟩", "\\{", "\\}", '"and', '"or', "begin", "end", ""}
 
@@ -134,15 +134,15 @@ def segment(part: list[Token], border: Token) -> list[Token]:
         if not word or out[-1:] == ["_"] or out[-2:] == ["_", "{"] or not (out or word[1:]):
             out.append(word or token)
         elif not (out or unit in ("dollar", "euro", "£", "cent")) or word in CHANGES:
-            raise Unreadable("words that change a number")
+            raise Unreadable("words that change a number")  # square of 7
         elif word in POWERS:
-            power = POWERS[word]
+            power = POWERS[word]  # 7 square inches
         elif signs := SIGNS.get(word.removesuffix("s")):
-            out += signs
+            out += signs  # 7 trillion, 7 inches squared, 60 miles per hour
         elif word in FOLLOWS and rest != ["in"] and not (CHANGES | SIGNS.keys()) & {*rest}:
-            return out + part[i + len(rest) :]
+            return out + part[i + len(rest) :]  # 5 in total, but 12 in^2
         elif unit or any(map(is_plural, rest)) or out[-1] in ("/", 1):
-            out, power = [*out, f"#{unit}", *power], []
+            out, power = [*out, f"#{unit}", *power], []  # 7 cm, 12 red balls, 5 cups per man, 1 egg
         else:
             raise Unreadable(f"{word} beside a number")
     return out
