@@ -38,7 +38,7 @@ MANY = "TORCHELASTIC_RUN_ID" in os.environ  # processes, which torchrun has star
 
 def train(config: Config, resume: bool = False, overwrite: bool = False) -> None:
     """From the base, or from the last checkpoint, to the end and the table."""
-    job, (method, select, memory), out = open_job(config), open_method(config), Path(config.out)
+    job, (method, select), out = open_job(config), open_method(config), Path(config.out)
     runtime = job.runtime
     optimizer.start(config, method, dict(runtime.model.named_parameters()))  # refuses wrong lora_targets
     lock = open_folder(config, resume, overwrite) if runtime.rank == 0 else None  # held until the run ends
@@ -50,7 +50,7 @@ def train(config: Config, resume: bool = False, overwrite: bool = False) -> None
     reference = runtime.keep({name: W.clone() for name, W in theta.items()}) if config.kl else {}
     players = {name: runtime.keep(params) for name, params in optimizer.start(config, method, theta).items()}
     del theta  # the players have it now; the table at the end loads it again
-    state = {**players, **optimizer.moments(players), **memory}  # the same tensors: they move together
+    state = {**players, **optimizer.moments(players)}  # the same tensors: they move together
     saved = load_latest(out, state, runtime)
     log, caught = RunLog(config, runtime, saved or 0), catch_signals(runtime)
     if saved is None:
@@ -162,17 +162,17 @@ def load_base(job: tasks.Job) -> Params:
     return room("bridge_min.real").load_base(job.config) if job.config.base else base.toy_base(job)
 
 
-def open_method(config: Config) -> tuple[Method, Callable | None, optimizer.State]:
-    """The rule that `method` names; what chooses its demonstrations, if not all count; what that remembers.
-    Raises ConfigError."""
+def open_method(config: Config) -> tuple[Method, Callable | None]:
+    """The rule that `method` names, and what chooses its demonstrations, if not all count. Raises
+    ConfigError."""
     name, methods = config.meta if config.method == "bridge" else config.method, bridge.METHODS
     if name not in methods:
         methods = methods | room("bridge_min.study.rivals").RIVALS
     require(name in methods, f"method = {name!r} is not one of bridge, {', '.join(methods)}")
     if config.select == "none":
-        return methods[name], None, {}
+        return methods[name], None
     require(methods[name].selects, f"select = {config.select!r} does not go with method = {name}")
-    return methods[name], *room("bridge_min.study.gain").selection(config)
+    return methods[name], room("bridge_min.study.gain").select
 
 
 def cli(arguments: Sequence[str]) -> None:

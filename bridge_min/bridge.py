@@ -163,12 +163,6 @@ def joint(s: Step) -> Objective:
     return [j_rl(s, s.config.lam), j_sft(s, 1 - s.config.lam)]
 
 
-def no_shadow(s: Step, players: Players) -> tuple[Players, Stats]:
-    """Ablation: w climbs the joint objective, as theta does; nobody asks what RL alone would have given."""
-    g_theta, g_w, stats = s.runtime.gradients(s, joint(s), players["theta"], players["w"])
-    return {"theta": g_theta, "w": g_w}, stats
-
-
 def unrolled(s: Step, players: Players) -> tuple[Players, Stats]:
     """The three directions, where w sees its own effect through one inner step of size eta:
 
@@ -233,10 +227,9 @@ def climb(objective: Callable[[Step], Objective], s: Step, players: Players) -> 
 
 
 ALL = ("theta", "theta_hat", "w")
-METHODS = {  # by `method`; the first three are "bridge", by `meta`
+METHODS = {  # by `method`; the first two are "bridge", by `meta`
     "first_order": Method(first_order, ALL, selects=True),
     "unrolled": Method(unrolled, ALL, selects=True),
-    "no_shadow": Method(no_shadow, ("theta", "w"), selects=True),
     "mix": Method(partial(climb, joint), selects=True),
     "sft": Method(partial(climb, lambda s: [j_sft(s)]), needs=lambda config, step: (True, False)),
     "grpo": Method(partial(climb, lambda s: [j_rl(s)]), needs=lambda config, step: (False, True)),

@@ -24,7 +24,6 @@ from .model import Params
 from .optimizer import State
 
 MANIFEST = "manifest.json"
-SELECTION = "memory"  # what selection remembers, whole in every process; all else of a state is in slices
 
 
 class CheckpointError(ValueError):
@@ -136,7 +135,7 @@ def save_run(out: Path, done: int, state: State, runtime: Runtime, before: int |
     """The state after `done` updates, as checkpoint-<done>/; returns `done`. Randomness needs nothing: it
     follows from (seed, step). Of the older ones only that after `before` updates is kept. Every tensor is
     whole in the files, however many processes share it; the first one writes."""
-    parts = ((name, params if name == SELECTION else runtime.full(params)) for name, params in state.items())
+    parts = ((name, runtime.full(params)) for name, params in state.items())
     if runtime.rank:
         for _ in parts:  # takes part in the gathering
             pass
@@ -181,8 +180,7 @@ def load_run(folder: Path, state: State, runtime: Runtime) -> None:
     """Fills the state in place from one checkpoint. Raises CheckpointError."""
     parts = load_folder(folder)[1]
     for name, params in state.items():
-        found = dict(parts.get(name, ()))
-        found = found if name == SELECTION else runtime.keep(found)
+        found = runtime.keep(dict(parts.get(name, ())))
         check_shapes(folder / f"{name}.safetensors", found, params)
         for key, value in params.items():
             value.copy_(found[key])

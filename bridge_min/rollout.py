@@ -32,7 +32,6 @@ class Rows:
     finished: Tensor | None = None  # (N,) bool: ended by itself, not cut off at max_new
     rewards: Tensor | None = None  # (N,)
     advantages: Tensor | None = None  # (N,)
-    index: Tensor | None = None  # (N,) int64: which of the task's demonstrations
 
     def __len__(self) -> int:
         return len(self.tokens)

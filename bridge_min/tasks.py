@@ -127,15 +127,14 @@ def choose_problems(config: Config, step: int) -> tuple[list[int], list[int]]:
 
 def demonstrate(job: Job, step: int) -> Rows:
     """This process's demonstrations of the step, prompt and solution, each ended by the end of text; and the
-    reward that each would have, and its number, which rivals and `select` look at."""
+    reward that each would have, which rivals and `select` look at."""
     config, runtime = job.config, job.runtime
-    index = runtime.mine(choose_problems(config, step)[0])
-    demos = [job.task.demos[i] for i in index]
+    demos = [job.task.demos[i] for i in runtime.mine(choose_problems(config, step)[0])]
     prompts = [job.tokenizer.encode(demo.template, demo.text) for demo in demos]
     rows = pack(prompts, [job.tokenizer.encode_response(demo.solution) for demo in demos])
     rewards = torch.tensor([demo.reward(demo.solution) for demo in demos])
     rows.rewards = flipped(job, rewards, step, "demonstrations", config.demos_per_step)
-    rows.weights, rows.index = token_weights(rows.mask, runtime.total), torch.tensor(index, dtype=torch.int64)
+    rows.weights = token_weights(rows.mask, runtime.total)
     return rows.each(lambda value: value.to(config.device))
 
 

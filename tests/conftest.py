@@ -50,7 +50,7 @@ def double_rows(rows):
     return replace(rows, weights=token_weights(rows.mask.double()))
 
 
-def table_policy(demos, groups, number=0, select=None, **settings):
+def table_policy(demos, groups, number=0, **settings):
     """A Step over a policy that is a table of log-probs, and the table as theta: a gradient's entry is then
     what its token weighs. demos: (probabilities of the response's tokens, reward); groups: lists of the same.
     Advantages are not divided by a standard deviation; the rollouts are on policy. Row i of the table is
@@ -64,14 +64,14 @@ def table_policy(demos, groups, number=0, select=None, **settings):
 
     N, G = len(demos), len(groups[0])
     shown, rollouts = (double_rows(batch.each(lambda v, at=at: v[at])) for at in (slice(N), slice(N, None)))
-    shown.index, rollouts.logp = torch.arange(N), table[N:].clone()
+    rollouts.logp = table[N:].clone()
     rollouts.finished = rollouts.mask.any(1)
     rollouts.advantages = group_advantages(rollouts.rewards, G, scale_by_std=False)
     sizes = {"prompts": len(groups), "group": G, "demos_per_step": N}
     config = Config(**{**sizes, "scale_by_std": False, **settings})
     logprobs = lambda W, part, temperature=1.0: W["table"][part.tokens[:, 0], : part.tokens.shape[1]]
     runtime = Runtime(None, logprobs, gradients, lambda theta, w: theta)
-    return Step(config, runtime, shown, rollouts, number, select), {"table": table}
+    return Step(config, runtime, shown, rollouts, number), {"table": table}
 
 
 def filled(config, seed):
@@ -97,7 +97,6 @@ class World:
         prompts = [[1, 2, 3], [4, 5], [6, 1, 1, 2], [3, 4, 5]]
         self.demos = double_rows(pack(prompts[:3], [[7, 8, EOS], [9, 3, 2, EOS], [1, EOS]]))
         self.demos.rewards = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
-        self.demos.index = torch.tensor([4, 0, 2])
         ends = [[6, 7, EOS], [8, EOS], [9, 9, 1, EOS], [5], [2, EOS], [3, 3, EOS]]
         ends += [[1, EOS], [1, 4, EOS], [EOS], [2, 7, EOS], [5, 6, 6], [9, EOS]]
         self.rollouts = double_rows(pack([prompt for prompt in prompts for _ in range(3)], ends))
@@ -117,9 +116,9 @@ class World:
         self.config = replace(self.config, **changes)
         return self.config
 
-    def step(self, number=0, select=None, run=None, **changes):
+    def step(self, number=0, choose=None, run=None, **changes):
         config = self.with_config(**changes)
-        return Step(config, run or self.run, self.demos, self.rollouts, number, select)
+        return Step(config, run or self.run, self.demos, self.rollouts, number, choose)
 
 
 @pytest.fixture

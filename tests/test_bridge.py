@@ -76,13 +76,6 @@ def test_first_order_directions_are_the_three_equations(world):
     assert float(stats["gain"]) == pytest.approx(float(gain(w)))
 
 
-def test_without_the_shadow_theta_and_w_climb_the_joint_objective(world):
-    found, stats = directions(world, "no_shadow")
-    assert found.keys() == {"theta", "w"} and "gain" not in stats
-    assert_gradient(lambda theta: naive_joint(world, theta, world.w), world.theta, found["theta"])
-    assert_gradient(lambda w: naive_joint(world, world.theta, w), world.w, found["w"])
-
-
 def test_unrolled_teacher_is_the_hypergradient(world):
     """Of the objective after one inner step, whose own gradients come from plain autograd."""
     found, stats = directions(world, "unrolled")

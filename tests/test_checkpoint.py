@@ -23,7 +23,7 @@ PIECES = [*NAMES, *"0eé漢🂡\"'\\/{}[]:, \n\0\x7f"]
 
 
 def state(value=0.0):
-    parts = {**World().players, "theta.m": {"x": torch.zeros(3)}, "memory": {"gain": torch.zeros(5)}}
+    parts = {**World().players, "theta.m": {"x": torch.zeros(3)}}
     return {part: {name: t + value for name, t in tensors.items()} for part, tensors in parts.items()}
 
 
@@ -102,7 +102,7 @@ def disturbed(whole):
 def test_every_disturbed_file_is_refused_by_name(tmp_path):
     save_run(tmp_path, 1, state(0.1), RUN, None)
     files = sorted((tmp_path / "checkpoint-000001").iterdir())
-    assert len(files) == 7  # five parts, what they are about, and the manifest
+    assert len(files) == 6  # four parts, what they are about, and the manifest
     for path in files:
         whole = path.read_bytes()
         for damage in disturbed(whole):
@@ -152,7 +152,7 @@ def test_a_missing_a_foreign_and_a_misshapen_tensor_are_named(tmp_path):
         (lambda s: s["theta"].pop(name), rf"theta\.safetensors: tensor {name} is missing"),
         (lambda s: s["w"].update(surplus=torch.zeros(1)), r"w\.safetensors: tensor surplus is \(1,\)"),
         (lambda s: s["theta"].update({name: torch.zeros(2, 3)}), rf"{name} is \(2, 3\), .* \(12, 8\)"),
-        (lambda s: s.pop("memory"), r"memory\.safetensors: tensor gain is missing"),
+        (lambda s: s.pop("theta.m"), r"theta\.m\.safetensors: tensor x is missing"),
     ):
         parts = state()
         change(parts)

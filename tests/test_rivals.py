@@ -125,7 +125,7 @@ def test_a_rivals_direction_is_its_objectives_gradient(world, method, number, ch
     assert_gradient(objective, world.theta, found, directions=2)
 
 
-@pytest.mark.parametrize("method", ["mix", *JOINT])
+@pytest.mark.parametrize("method", ["mix", "no_shadow", "no_gain", *JOINT])
 def test_processes_that_hold_whole_groups_make_the_direction_of_one(world, method):
     """Also one without a demonstration, and one whose group agrees and has no policy gradient."""
     whole, _ = EVERY[method].update(world.step(), world.players)
@@ -167,3 +167,15 @@ def test_luffy_stands_still_where_all_rewards_agree(world):
     world.reward([1] * 12)
     world.demos.rewards = torch.ones(3, dtype=torch.float64)
     assert size(direction(world, "luffy")) == 0
+
+
+@pytest.mark.parametrize("method", ["no_shadow", "no_gain"])
+def test_bridge_without_a_part(world, method):
+    """theta climbs the joint objective; w too without the shadow, and (1 - lam) J_SFT without the gain."""
+    found, _ = EVERY[method].update(world.step(), world.players)
+    sft = lambda theta, w: 0.6 * naive_j_sft(world, theta, w)
+    joint = lambda theta, w: sft(theta, w) + 0.4 * naive_j_rl(world, theta, w)
+    climbed = {"no_shadow": joint, "no_gain": sft}[method]
+    assert found.keys() == {"theta", "w"}
+    assert_gradient(lambda theta: joint(theta, world.w), world.theta, found["theta"])
+    assert_gradient(lambda w: climbed(world.theta, w), world.w, found["w"])

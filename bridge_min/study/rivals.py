@@ -1,4 +1,5 @@
-"""The rivals, a few lines each, over the terms that BRIDGE uses: each one is an objective for theta alone.
+"""The rivals, a few lines each, over the terms that BRIDGE uses: each one is an objective for theta alone. At
+the end two of BRIDGE's ablations.
 
 RIVALS is what `method=` chooses from, beside bridge.METHODS (sft, grpo, mix). A step's demonstrations are
 those of its first groups, row i of group i; statistics of the whole batch go through `total`, as a process
@@ -13,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..bridge import Method, Objective, Stats, Step, Term, climb, j_rl, j_sft
+from ..bridge import Method, Objective, Players, Stats, Step, Term, climb, j_rl, j_sft, joint
 from ..config import Config
 from ..losses import group_advantages
 from ..rollout import Rows
@@ -107,6 +108,20 @@ def cold_stage(config: Config, step: int) -> tuple[int, int]:
     return (step, cold) if step < cold else (step - cold, config.steps - cold)
 
 
+def no_shadow(s: Step, players: Players) -> tuple[Players, Stats]:
+    """BRIDGE without its shadow: w climbs the joint objective, as theta does."""
+    g_theta, g_w, stats = s.runtime.gradients(s, joint(s), players["theta"], players["w"])
+    return {"theta": g_theta, "w": g_w}, stats
+
+
+def no_gain(s: Step, players: Players) -> tuple[Players, Stats]:
+    """BRIDGE without its cooperative gain: w climbs what is left, (1 - lam) J_SFT."""
+    theta, w = players["theta"], players["w"]
+    g_theta, _, stats = s.runtime.gradients(s, joint(s), theta, w)
+    _, g_w, _ = s.runtime.gradients(s, [j_sft(s, 1 - s.config.lam)], theta, w)
+    return {"theta": g_theta, "w": g_w}, stats
+
+
 RIVALS = {
     "two_stage": Method(partial(climb, by_turns), needs=cold_needs, stage=cold_stage),
     "alternate": Method(partial(climb, by_turns), needs=lambda config, step: (step % 2 == 0, step % 2 == 1)),
@@ -115,4 +130,6 @@ RIVALS = {
     "luffy": Method(partial(climb, luffy)),
     "srft": Method(partial(climb, srft)),
     "hpt": Method(partial(climb, hpt)),
+    "no_shadow": Method(no_shadow, ("theta", "w")),
+    "no_gain": Method(no_gain, ("theta", "w")),
 }
