@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
+from typing import NamedTuple
 
 from ..checkpoint import write
 from ..config import Config, load_config, require, to_json
@@ -51,111 +52,96 @@ ABLATIONS = {  # row -> settings, and the row whose step size it takes
 }
 SIX = (RL, COLD, NAIVE, "HPT", PAPER, OURS)
 NOISE, WEIGHED, LAMBDAS = (0.1, 0.2, 0.3), (NAIVE, PAPER), (0.3, 0.5, 0.9)
-WORLDS = {  # world -> its config, rows of the main table, seeds, other tables, whether step sizes are tuned
-    "sound": ("arith.py", tuple(ROWS), 10, ("ablations", "noise", "lambda"), True),
-    "bad": ("arith_bad_demos.py", tuple(ROWS), 10, ("ablations",), True),
-    "logic": ("logic.py", SIX, 5, (), True),
-    "smollm2": ("smollm2_sums.py", (RL, COLD + TWICE, NAIVE, PAPER), 2, (), False),
-}
-FEW = 5  # seeds of the other tables
+FEW = 5  # seeds of the tables below the main one
 # Student's t for 1 to 9 degrees of freedom; beyond them the last: a little too wide.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
-Run = (
-    dict  # one run as raw.json has it, see `run_one` and `read_run`; "table", "row", "at" say where it stands
-)
+
+class World(NamedTuple):
+    """What is run in a world, and how often."""
+
+    config: str  # in tiny_configs
+    rows: tuple[str, ...]  # of the main table
+    seeds: int = 10  # of the main table
+    more: tuple[str, ...] = ()  # further tables
+    tuned: bool = True  # step sizes are; else they are the config's
+
+
+WORLDS = {
+    "sound": World("arith.py", tuple(ROWS), more=("ablations", "noise", "lambda")),
+    "bad": World("arith_bad_demos.py", tuple(ROWS), more=("ablations",)),
+    "logic": World("logic.py", SIX, seeds=5),
+    "smollm2": World("smollm2_sums.py", (RL, COLD + TWICE, NAIVE, PAPER), seeds=2, tuned=False),
+}
+# A run as raw.json has it: the "world", "code" and "settings" that it was made of, what `read_run` found, and
+# where it stands: "table", "row", "at".
+Run = dict
 
 
 # --- Running ------------------------------------------------------------------------------------------------
 
 
-def run_world(
-    world: str, known: argparse.Namespace, overrides: list[str], left: Callable[[bool], str]
-) -> dict:
-    """All of one world's runs, as raw.json has them, and what they were made from."""
-    config, code = open_world(world, overrides)
-    _, rows, seeds, _, tuned = WORLDS[world]
-    fresh, twice = range(FIRST_SEED, FIRST_SEED + seeds), {"steps": 2 * config.steps}
-    settings = {row: ROWS[row] | (twice if row.endswith(TWICE) else {}) for row in rows}
+def run_world(name: str, known: argparse.Namespace, overrides: list[str]) -> dict:
+    """All of one world's runs, and what they were made from. Raises ConfigError where there is no train.py to
+    run, or with the last words of a run that fails."""
+    require((ROOT / "train.py").exists(), f"{ROOT} has no train.py: run this in a checkout of the repository")
+    world, path = WORLDS[name], str(ROOT / "tiny_configs" / WORLDS[name].config)
+    config, seeds = load_config(path, overrides), range(FIRST_SEED, FIRST_SEED + WORLDS[name].seeds)
+    twice, code = {"steps": 2 * config.steps}, code_of(config)
+    one = partial(run_one, f"{name}_{code}", known.out / "runs", [path, *overrides])
 
     def run(stage: str, jobs: list[dict]) -> list[Run]:
-        results, one = [], lambda job: run_one(world, code, job, known.out, overrides)
+        results, began = [], time.monotonic()
         with ThreadPoolExecutor(known.workers) as pool:
             for result in pool.map(one, jobs):
-                results.append(result)
-                print(
-                    f"{world}, {stage}: {len(results)} of {len(jobs)} runs{left(result.pop('ran'))}",
-                    flush=True,
-                )
+                results.append({"world": name, "code": code, **result})
+                left = (time.monotonic() - began) / 60 * (len(jobs) / len(results) - 1)
+                print(f"{name}, {stage}: {len(results)} of {len(jobs)} runs, {left:.0f} min left", flush=True)
         return results
 
     once = {"method": "sft", "steps": 1, "table": "none"}  # makes the seed's base, for all later runs to find
-    run("bases", [{**once, "seed": seed} for seed in (*TUNING_SEEDS, *fresh)])
-    rates = tune(run, settings) if tuned else {}
-    planned = plan(world, settings, {row: best(found) for row, found in rates.items()}, fresh)
+    run("bases", [{**once, "seed": seed} for seed in (*TUNING_SEEDS, *seeds)])
+    rows = {row: ROWS[row] | (twice if row.endswith(TWICE) else {}) for row in world.rows}
+    tuned = tune(run, rows) if world.tuned else {}
+    planned = plan(world, rows, {row: best(found) for row, found in tuned.items()}, seeds)
     results = run("tables", [cell["settings"] for cell in planned])
     runs = [{**cell, **result} for cell, result in zip(planned, results, strict=True)]
-    return {"code": code, "config": json.loads(to_json(config)), "tuned": rates, "runs": runs}
+    return {"code": code, "config": json.loads(to_json(config)), "tuned": tuned, "runs": runs}
 
 
-def time_left(worlds: list[str]) -> Callable[[bool], str]:
-    """Called after each run, with whether it was one that had to be made: how long the rest will take, of all
-    worlds, as far as it is known before step sizes are tuned."""
-    runs, began = {"left": 0, "made": 0}, time.monotonic()
-    for world in worlds:
-        _, rows, seeds, _, tuned = WORLDS[world]
-        given = {row: {} for row in rows}
-        tables = plan(world, given, {}, range(FIRST_SEED, FIRST_SEED + seeds))
-        runs["left"] += len(TUNING_SEEDS) * (1 + tuned * len(GRID) * len(rows)) + seeds + len(tables)
-
-    def left(made: bool) -> str:
-        runs["left"], runs["made"] = max(0, runs["left"] - 1), runs["made"] + made
-        minutes = (time.monotonic() - began) / 60 / max(1, runs["made"]) * runs["left"]
-        return f"; {runs['left']} more in all, about {minutes:.0f} minutes" if runs["made"] else ""
-
-    return left
-
-
-def open_world(world: str, overrides: list[str]) -> tuple[Config, str]:
-    """A world's config, and a digest of all that its runs follow from: the code, but for this file and the
-    pictures, and the config. Raises ConfigError if there is no train.py to run."""
-    require((ROOT / "train.py").exists(), f"{ROOT} has no train.py: run this in a checkout of the repository")
-    config = load_config(ROOT / "tiny_configs" / WORLDS[world][0], overrides)
+def code_of(config: Config) -> str:
+    """A digest of all that a run follows from: the code, but for this file and plot.py, and the config."""
     paths = [ROOT / "train.py", *sorted(ROOT.glob("bridge_min/**/*.py"))]
     code = b"".join(path.read_bytes() for path in paths if path.name not in ("compare.py", "plot.py"))
-    return config, hashlib.sha256(code + to_json(config).encode()).hexdigest()[:8]
+    return hashlib.sha256(code + to_json(config).encode()).hexdigest()[:8]
 
 
-def run_one(world: str, code: str, settings: dict, out: Path, overrides: list[str]) -> Run:
-    """Begun, gone on with, or read if it is there. Raises ConfigError with its last words if it fails."""
+def run_one(name: str, folder: Path, arguments: list[str], settings: dict) -> Run:
+    """Begun, gone on with, or only read if it is there."""
     named = [f"{key}={value}" for key, value in sorted(settings.items())]
-    folder = out / "runs" / "_".join((world, code, *named))
-    ran = not (folder / "results.json").exists()
-    if ran:
-        config = ROOT / "tiny_configs" / WORLDS[world][0]
-        given = [*overrides, *(f"--{setting}" for setting in named), f"--out={folder}"]
-        resume = ["--resume"] if (folder / "run.json").exists() else []
-        command = [sys.executable, str(ROOT / "train.py"), str(config), *given, *resume]
-        done = subprocess.run(command, capture_output=True, text=True)
+    out = folder / "_".join((name, *named))
+    if not (out / "results.json").exists():
+        resume = ["--resume"] if (out / "run.json").exists() else []
+        command = [sys.executable, str(ROOT / "train.py"), *arguments, *(f"--{pair}" for pair in named)]
+        done = subprocess.run([*command, f"--out={out}", *resume], capture_output=True, text=True)
         require(done.returncode == 0, f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return {"world": world, "code": code, "ran": ran, "settings": settings, **read_run(folder)}
+    return {"settings": settings, **read_run(out)}
 
 
-def read_run(folder: Path) -> Run:
+def read_run(out: Path) -> Run:
     """What tables and pictures need of it: pass@k by suite and k; validation as [step, theta, theta_hat]; and
     the seconds of training until each of these validations."""
-    lines = lambda name: [json.loads(line) for line in (folder / name).read_text().splitlines()]
-    validation = [
-        [m["step"], m["val_theta"], m.get("val_theta_hat")]
-        for m in lines("metrics.jsonl")
-        if "val_theta" in m
-    ]
-    spent = [(t["step"], t["data"] + t["update"]) for t in lines("timing.jsonl")]
-    seconds = [round(sum(s for step, s in spent if step <= done), 1) for done, *_ in validation]
-    scores = json.loads((folder / "results.json").read_text())["scores"]  # first the base, if it is there
+    parse = partial(json.loads, parse_float=lambda text: round(float(text), 5))
+    lines = lambda name: [parse(line) for line in (out / name).read_text().splitlines()]
+    validated = [line for line in lines("metrics.jsonl") if "val_theta" in line]
+    spent = [line["data"] + line["update"] for line in lines("timing.jsonl")]
+    scores = parse((out / "results.json").read_text())["scores"]  # first the base, if it is there
     found = next(iter(scores.values()), {})
-    suites = {s: {k: round(p[0], 5) for k, p in score["pass_at"].items()} for s, score in found.items()}
-    return {"suites": suites, "validation": validation, "seconds": seconds}
+    return {
+        "suites": {suite: {k: p for k, (p, _) in score["pass_at"].items()} for suite, score in found.items()},
+        "validation": [[line["step"], line["val_theta"], line.get("val_theta_hat")] for line in validated],
+        "seconds": [round(sum(spent[: line["step"]]), 1) for line in validated],
+    }
 
 
 def tune(run: Callable[[str, list[dict]], list[Run]], rows: dict[str, dict]) -> dict[str, dict[float, float]]:
@@ -184,23 +170,19 @@ def beyond(found: dict[float, float]) -> list[float]:
     return {min(found): [top / 2], max(found): [top * 2]}.get(top, [])
 
 
-def plan(world: str, rows: dict[str, dict], rates: dict[str, float], seeds: range) -> list[dict]:
+def plan(world: World, rows: dict[str, dict], rates: dict[str, float], seeds: range) -> list[dict]:
     """All runs behind the tables: {"table", "row", "at" (its value there), "settings"}."""
-    _, _, _, tables, tuned = WORLDS[world]
-    few, base = seeds[:FEW], {"method": "sft", "steps": 1, "table": "all", "versus": ""}
-    samples, curve = ({"samples": 32}, {"eval_every": 10}) if tuned else ({}, {})
-    cells = [("main", "base", None, "", base | samples, seeds)]
-    cells += [("main", row, None, row, samples | curve, seeds) for row in rows]
-    if "ablations" in tables:
-        cells += [("ablations", row, None, like, new, few) for row, (new, like) in ABLATIONS.items()]
-    if "noise" in tables:
-        cells += [("noise", row, p, row, {"reward_flip": p}, few) for row in SIX for p in NOISE]
-    if "lambda" in tables:
-        cells += [("lambda", row, lam, row, {"lam": lam}, few) for row in WEIGHED for lam in LAMBDAS]
+    fine = {"samples": 32, "eval_every": 10} if world.tuned else {}
+    cells = [("main", "base", None, "", {**fine, "method": "sft", "steps": 1, "table": "all", "versus": ""})]
+    cells += [("main", row, None, row, fine) for row in rows]
+    more = [("ablations", row, None, like, changes) for row, (changes, like) in ABLATIONS.items()]
+    more += [("noise", row, p, row, {"reward_flip": p}) for row in SIX for p in NOISE]
+    more += [("lambda", row, lam, row, {"lam": lam}) for row in WEIGHED for lam in LAMBDAS]
     runs = []
-    for table, row, at, like, changes, those in cells:
-        given = {"table": "trained", **rows.get(like, {}), **changes}
-        given |= {"lr": rates[like], "lr_lora": rates[like]} if like in rates else {}
+    for table, row, at, like, changes in cells + [cell for cell in more if cell[0] in world.more]:
+        rate = {"lr": rates[like], "lr_lora": rates[like]} if like in rates else {}
+        given = {"table": "trained", **rows.get(like, {}), **rate, **changes}
+        those = seeds if table == "main" else seeds[:FEW]
         runs += [{"table": table, "row": row, "at": at, "settings": {**given, "seed": s}} for s in those]
     return runs
 
@@ -263,45 +245,43 @@ def grid(rows: Iterable[str], columns: dict[str, Callable[[str], str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def report(world: str, raw: dict) -> str:
+def report(name: str, raw: dict) -> str:
     """All tables of one world, from what raw.json holds of it. Raises ConfigError if the runs are not all of
     that world and of one code."""
-    runs, tuned, (_, rows, _, more, _) = raw["runs"], raw["tuned"], WORLDS[world]
+    runs, tuned, world = raw["runs"], raw["tuned"], WORLDS[name]
     made = sorted({(run["world"], run["code"]) for run in runs})
-    require(
-        made == [(world, raw["code"])], f"the tables of {world} are not of one world and one code: {made}"
-    )
+    require(made == [(name, raw["code"])], f"the tables of {name} are not of one world and one code: {made}")
 
     def mean_of(table: str = "main", at: float | None = None, suite: str = "mean", k: str = "1"):
         return lambda row: shown(interval(accuracy(run, k)[suite] for run in cell(runs, row, table, at)))
 
-    def minus(table: str = "main") -> dict:
+    def minus(table: str) -> dict[str, Callable[[str], str]]:
         gap = lambda row, other: paired(cell(runs, row, table), cell(runs, other, table))
         says = lambda other: lambda row: "" if row == other else shown(gap(row, other), "+")
-        return {f"minus {other}": says(other) for other in (PAPER, OURS) if other in rows}
+        return {f"minus {other}": says(other) for other in (PAPER, OURS) if other in world.rows}
 
-    suites = cell(runs, PAPER)[0]["suites"]
-    passes = {k: mean_of(k=k) for k in next(iter(suites.values()))}
-    parts = {
-        "Accuracy": grid(["base", *rows], {s: mean_of(suite=s) for s in (*suites, "mean")} | minus()),
-        "pass@k": grid(["base", *rows], passes),
-        f"Stability, and when a row is first as good as {COLD} at its end": grid(rows, stability(runs)),
+    suites, rows = cell(runs, PAPER)[0]["suites"], ("base", *world.rows)
+    lost = lambda row: shown(paired(cell(runs, row, "noise", 0), cell(runs, row, "noise", 0.2)))
+    noise = {p: mean_of("noise", p) for p in (0, *NOISE)} | {"lost at 0.2": lost}
+    lams = {lam: mean_of("lambda", lam) for lam in sorted({*LAMBDAS, raw["config"]["lam"]})}
+    rates = sorted({rate for found in tuned.values() for rate in found}, key=float)
+    at_rate = {rate: lambda row, rate=rate: f"{tuned[row].get(rate, '')}" for rate in rates}
+    tables = {
+        "main": ("Accuracy", rows, {s: mean_of(suite=s) for s in (*suites, "mean")} | minus("main")),
+        "passes": ("pass@k", rows, {k: mean_of(k=k) for k in next(iter(suites.values()))}),
+        "stability": (f"Stability, and when {COLD} is reached", world.rows, stability(runs)),
+        "ablations": (
+            "Ablations",
+            (PAPER, NAIVE, OURS, *ABLATIONS),
+            {"mean": mean_of("ablations"), **minus("ablations")},
+        ),
+        "noise": ("Rewards flipped with probability p", SIX, noise),
+        "lambda": ("λ", WEIGHED, lams),
+        "tuned": ("Validation by step size", world.rows, at_rate),
     }
-    if "ablations" in more:
-        columns = {"mean": mean_of("ablations")} | minus("ablations")
-        parts["Ablations"] = grid([PAPER, NAIVE, OURS, *ABLATIONS], columns)
-    if "noise" in more:
-        lost = lambda row: shown(paired(cell(runs, row, "noise", 0), cell(runs, row, "noise", 0.2)))
-        columns = {p: mean_of("noise", p) for p in (0, *NOISE)} | {"lost at 0.2": lost}
-        parts["Rewards flipped with probability p"] = grid(SIX, columns)
-    if "lambda" in more:
-        values = sorted({*LAMBDAS, raw["config"]["lam"]})
-        parts["λ"] = grid(WEIGHED, {value: mean_of("lambda", value) for value in values})
-    if tuned:
-        rates = sorted({rate for row in rows for rate in tuned[row]}, key=float)
-        columns = {rate: lambda row, rate=rate: f"{tuned[row].get(rate, '')}" for rate in rates}
-        parts["Validation by step size"] = grid(rows, columns)
-    return "".join(f"### {title}\n\n{text}\n\n" for title, text in parts.items())
+    shown_here = ("main", "passes", "stability", *world.more, *["tuned"] * world.tuned)
+    parts = [f"### {tables[key][0]}\n\n{grid(*tables[key][1:])}\n\n" for key in shown_here]
+    return "".join(parts)
 
 
 def stability(runs: list[Run]) -> dict[str, Callable[[str], str]]:
@@ -339,25 +319,19 @@ def summary(worlds: dict) -> str:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(usage=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "worlds", nargs="*", default=["sound", "bad"], help=f"of {', '.join(WORLDS)}; or a raw.json"
-    )
+    parser.add_argument("worlds", nargs="*", help=f"{', '.join(WORLDS)}; or a raw.json")
     parser.add_argument("--out", type=Path, default="out/compare", help="folder for the runs and raw.json")
     parser.add_argument("--workers", type=int, default=2, help="runs at once; each uses the config's threads")
     known, overrides = parser.parse_known_args(arguments)
-    path, given = known.out / "raw.json", known.worlds
-    if given[0].endswith(".json"):
-        found = json.loads(Path(given[0]).read_text())
-    else:
-        require({*given} <= {*WORLDS}, f"{' '.join(given)}: the worlds are {', '.join(WORLDS)}")
-        found = json.loads(path.read_text()) if path.exists() else {}
-        left = time_left(given)
-        for world in given:
-            found[world] = json.loads(json.dumps(run_world(world, known, overrides, left)))
-            write(path, json.dumps(found).encode())
-    for world, raw in found.items():
-        print(f"## {world}\n\n{report(world, raw)}")
-    print(summary(found))
+    names, path = known.worlds or ["sound", "bad"], known.out / "raw.json"
+    if names[0].endswith(".json"):
+        path, names = Path(names[0]), []
+    require({*names} <= {*WORLDS}, f"{' '.join(names)}: the worlds are {', '.join(WORLDS)}")
+    found = json.loads(path.read_text()) if path.exists() or not names else {}
+    for name in names:
+        found[name] = json.loads(json.dumps(run_world(name, known, overrides)))
+        write(path, json.dumps(found).encode())
+    print("\n".join(f"## {name}\n\n{report(name, raw)}" for name, raw in found.items()) + summary(found))
 
 
 if __name__ == "__main__":
