@@ -1,11 +1,13 @@
 """Pictures: of one run, or of a comparison.
 
     python -m bridge_min.study.plot out/arith                       # run.svg
-    python -m bridge_min.study.plot out/compare/raw.json [FOLDER]   # curves.svg, gain.svg and noise.svg
+    python -m bridge_min.study.plot out/compare/raw.json [FOLDER]   # curves.svg and noise.svg
 
 Needs matplotlib (pip install .[plot]). Writes beside the numbers, or into the folder: the same files for the
 same numbers, each on a light card of its own, so that it reads on a dark page too. Of a comparison lines are
-means over seeds, bands their 95 % intervals. Here the study ends; it begins in rivals.py.
+means over seeds. Seeds differ more than methods do, so each seed's own level, the mean of its rows there, is
+taken off before the bands are computed: 95 % intervals of what sets a row apart. Here the study ends; it
+begins in rivals.py.
 """
 
 import json
@@ -13,10 +15,10 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from .compare import NOISE, NOISY, OURS, PAPER, RL, ROWS, Run, accuracy, interval, of
+from .compare import NOISE, PAPER, RL, SIX, Run, accuracy, cell, interval, seed_of
 
-COLOURS = {PAPER: "#0067a8", OURS: "#c24a00", RL: "#1f2328", "HPT": "#00785a"}  # also for the colour-blind
-MARKERS = dict(zip(ROWS, "xsd*+<>pPvDo", strict=True))
+COLOURS = dict(zip(SIX, ("#1f2328", "#8250a8", "#9a6700", "#00785a", "#0067a8", "#c24a00"), strict=True))
+MARKERS = dict(zip(SIX, "sdx^Do", strict=True))
 PLAYERS = {"student": "#0067a8", "shadow": "#1f2328", "teacher": "#c24a00"}
 PLAYERS |= {"of validation": PLAYERS["student"], "of J_RL, its surrogate": PLAYERS["teacher"]}
 PANELS = {  # title -> key of metrics.jsonl -> label
@@ -32,40 +34,40 @@ STYLE = {
     **{"axes.grid": True, "grid.color": "#e6e7e8"},
     **dict.fromkeys(("axes.facecolor", "figure.facecolor"), "#fdfdfc"),
 }
-Curve = list[tuple[float, float]]  # (x, y) of one run
+Curves = dict[str, dict[int, list[float]]]  # row -> seed -> values, one for each x
 
 
-def validation(run: Run) -> Curve:
-    """Against the share of the run's steps, as methods that take turns have twice as many."""
-    last = run["validation"][-1][0]
-    return [(100 * step / last, 100 * value) for step, value, _ in run["validation"]]
+def validation(runs: list[Run], row: str) -> dict[int, list[float]]:
+    return {seed_of(run): [100 * value for _, value, _ in run["validation"]] for run in cell(runs, row)}
 
 
-def true_gain(run: Run) -> Curve:
-    return [(step, 100 * (value - hat)) for step, value, hat in run["validation"]]
+def under_noise(runs: list[Run], row: str) -> dict[int, list[float]]:
+    """Accuracy over the chance that a reward is flipped."""
+    points = [cell(runs, row, "noise", p) for p in (0, *NOISE)]
+    return {seed_of(run): [accuracy(found[i])["mean"] for found in points] for i, run in enumerate(points[0])}
 
 
-def surrogate_gain(run: Run) -> Curve:
-    blocks = [run["surrogate"][i : i + BLOCK] for i in range(0, len(run["surrogate"]), BLOCK)]
-    return [(mean(step for step, _ in block), mean(gain for _, gain in block)) for block in blocks]
-
-
-def under_noise(runs: list[Run], row: str) -> list[Curve]:
-    """Accuracy over the chance that a reward is flipped, for each seed."""
-    points = [(0.0, of(runs, "main", row)), *((p, of(runs, "noise", row, p)) for p in NOISE)]
-    return [[(p, accuracy(found[i])["mean"]) for p, found in points] for i in range(len(points[0][1]))]
-
-
-def draw(axes, found: dict[str, list[Curve]], title: str, xlabel: str = "") -> None:
-    """Each row's mean over its seeds, listed from the highest end to the lowest."""
-    for row, curves in sorted(found.items(), key=lambda item: -sum(curve[-1][1] for curve in item[1])):
-        x, colour = [x for x, _ in curves[0]], COLOURS.get(row, "#9aa0a6")
-        at_each = [interval(y for _, y in points) for points in zip(*curves, strict=True)]
-        look = {"marker": MARKERS[row], "markevery": max(1, len(x) // 8), "color": colour, "label": row}
-        axes.plot(x, [middle for middle, _ in at_each], **look)
-        if row in COLOURS:
-            below, above = ([middle + sign * half for middle, half in at_each] for sign in (-1, 1))
-            axes.fill_between(x, below, above, color=colour, alpha=0.1, linewidth=0)
+def draw(axes, xs: list[float], curves: Curves, title: str, xlabel: str) -> None:
+    """Each row's mean over its seeds, listed from the highest end to the lowest, and its band."""
+    level = {
+        seed: [mean(at) for at in zip(*(curves[row][seed] for row in curves), strict=True)]
+        for seed in curves[RL]
+    }
+    for row in sorted(curves, key=lambda row: -mean(values[-1] for values in curves[row].values())):
+        middle = [mean(at) for at in zip(*curves[row].values(), strict=True)]
+        apart = [
+            [y - base for y, base in zip(ys, level[seed], strict=True)] for seed, ys in curves[row].items()
+        ]
+        half = [interval(at)[1] for at in zip(*apart, strict=True)]
+        look = {
+            "marker": MARKERS[row],
+            "markevery": max(1, len(xs) // 6),
+            "color": COLOURS[row],
+            "label": row,
+        }
+        axes.plot(xs, middle, **look)
+        below, above = ([y + sign * h for y, h in zip(middle, half, strict=True)] for sign in (-1, 1))
+        axes.fill_between(xs, below, above, color=COLOURS[row], alpha=0.12, linewidth=0)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     axes.set(title=title, xlabel=xlabel)
 
@@ -74,18 +76,25 @@ def pictures(raw: dict) -> dict:
     """The figures by name. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
-    runs, bridge = raw["runs"], (PAPER, OURS)
-    curves, gain, noise = (Figure(figsize=(7.5, 4.5), layout="constrained") for _ in range(3))
-    every = lambda curve, rows: {row: [curve(run) for run in of(runs, "main", row)] for row in rows}
-    draw(curves.subplots(), every(validation, ROWS), "Greedy validation accuracy, %", "% of training steps")
-    top, bottom = gain.subplots(2, sharex=True)
-    draw(top, every(true_gain, bridge), "Validation accuracy of (θ, w) minus that of (θ̂, w), points")
-    draw(
-        bottom, every(surrogate_gain, bridge), "The same of J_RL on a step's rollouts, its surrogate", "step"
+    titles = {"sound": "Sound demonstrations", "bad": "70 % of the demonstrations are bad"}
+    curves, noise = (
+        Figure(figsize=(8, 6.5), layout="constrained"),
+        Figure(figsize=(8, 3.5), layout="constrained"),
     )
-    flipped = {row: under_noise(runs, row) for row in NOISY}
-    draw(noise.subplots(), flipped, "Test accuracy (pass@1), %", "share of training rewards that is flipped")
-    return {"curves": curves, "gain": gain, "noise": noise}
+    for axes, (world, title) in zip(curves.subplots(2, sharex=True), titles.items(), strict=True):
+        runs = raw[world]["runs"]
+        steps = [step for step, *_ in cell(runs, PAPER)[0]["validation"]]
+        draw(
+            axes,
+            steps,
+            {row: validation(runs, row) for row in SIX},
+            f"{title}: validation accuracy, %",
+            "step",
+        )
+    found = {row: under_noise(raw["sound"]["runs"], row) for row in SIX}
+    title = "Sound demonstrations: test accuracy (pass@1), %"
+    draw(noise.subplots(), [0, *NOISE], found, title, "share of training rewards that is flipped")
+    return {"curves": curves, "noise": noise}
 
 
 def picture_of_run(folder: Path) -> dict:
