@@ -13,7 +13,7 @@ import pytest
 
 from bridge_min.bridge import METHODS
 from bridge_min.config import Config, ConfigError
-from bridge_min.study import compare, plot
+from bridge_min.study import compare, plot, tables
 from bridge_min.study.compare import (
     ABLATIONS,
     GRID,
@@ -39,31 +39,31 @@ def runs_of(percents, row="row", table="main"):
 
 def test_an_interval_by_hand():
     # five values: deviation sqrt(10 / 4) = 1.58114, standard error 0.70711, t 2.776
-    assert compare.interval([1, 2, 3, 4, 5]) == (3, pytest.approx(2.776 * 0.7071068, rel=1e-6))
-    assert compare.interval([0, 2]) == (1, pytest.approx(12.706))  # standard error 1, one degree of freedom
-    assert compare.interval([0.0, 2.0] * 10)[1] > 2.093 * math.sqrt(20 / 19) / math.sqrt(20)  # never narrower
+    assert tables.interval([1, 2, 3, 4, 5]) == (3, pytest.approx(2.776 * 0.7071068, rel=1e-6))
+    assert tables.interval([0, 2]) == (1, pytest.approx(12.706))  # standard error 1, one degree of freedom
+    assert tables.interval([0.0, 2.0] * 10)[1] > 2.093 * math.sqrt(20 / 19) / math.sqrt(20)  # never narrower
 
 
 def test_differences_are_paired_by_seed_and_not_by_place():
     ours, others = runs_of({3: 59, 1: 53, 2: 56}), runs_of({1: 51, 2: 52, 3: 53, 4: 99})  # 2, 4, 6
-    assert compare.paired(ours, others) == (pytest.approx(4), pytest.approx(4.303 * 2 / math.sqrt(3)))
+    assert tables.paired(ours, others) == (pytest.approx(4), pytest.approx(4.303 * 2 / math.sqrt(3)))
 
 
 def test_a_table_of_fewer_seeds_compares_with_the_same_seeds_of_the_main_one():
     runs = runs_of({1: 10, 2: 20, 3: 30}) + runs_of({3: 70, 1: 50}, "changed", "ablations")
-    assert compare.cell(runs, "row") == runs[:3]
-    assert compare.cell(runs, "row", "ablations") == [runs[0], runs[2]]
-    assert compare.cell(runs, "changed", "ablations") == runs[3:]
+    assert tables.cell(runs, "row") == runs[:3]
+    assert tables.cell(runs, "row", "ablations") == [runs[0], runs[2]]
+    assert tables.cell(runs, "changed", "ablations") == runs[3:]
 
 
 def test_the_largest_drop_is_below_the_best_so_far():
     run = {"validation": [(i, value, None) for i, value in enumerate((0.2, 0.5, 0.4, 0.6, 0.3, 0.5))]}
-    assert compare.largest_drop(run) == pytest.approx(30)
+    assert tables.largest_drop(run) == pytest.approx(30)
 
 
 def test_when_a_level_is_first_reached():
     run = {"validation": [[0, 0.1, None], [10, 0.5, None], [20, 0.4, None]], "seconds": [0, 3.5, 7]}
-    assert [compare.reached(run, level) for level in (0.5, 0.3, 0.6)] == [(10, 3.5)] * 2 + [(math.inf,) * 2]
+    assert [tables.reached(run, level) for level in (0.5, 0.3, 0.6)] == [(10, 3.5)] * 2 + [(math.inf,) * 2]
 
 
 def test_the_grid_goes_on_past_an_end_that_is_best():
@@ -130,7 +130,8 @@ def pretend_to_train(monkeypatch):
     monkeypatch.setattr(compare.subprocess, "run", train)
     worlds = {"sound": World("arith.py", tuple(ROWS), 2, WORLDS["sound"].more)}
     worlds["bad"] = World("arith_bad_demos.py", SIX, 3)
-    monkeypatch.setattr(compare, "WORLDS", worlds)
+    for module in (compare, tables):
+        monkeypatch.setattr(module, "WORLDS", worlds)
     return calls
 
 
@@ -143,27 +144,26 @@ def test_a_run_is_begun_gone_on_with_or_only_read(tmp_path, monkeypatch):
     assert compare.run_one(*given) == first and calls[1] == [*calls[0], "--resume"]
 
 
-def test_one_command_makes_every_table(tmp_path, monkeypatch, capsys):
+def test_one_command_makes_what_every_table_needs(tmp_path, monkeypatch):
     calls = pretend_to_train(monkeypatch)
     compare.main(["--out", str(tmp_path), "--lam=0.6"])
-    text = capsys.readouterr().out
-    assert all(text.count(f"| {row} |") > 2 for row in ("base", *ROWS, *ABLATIONS) if row not in ABLATIONS)
-    assert all(f"| {row} |" in text for row in ABLATIONS)
     assert len({*map(str, calls)}) == len(calls) and all("--lam=0.6" in command for command in calls)
-    compare.main([str(tmp_path / "raw.json")])
-    assert capsys.readouterr().out.strip() in text
+    raw = json.loads((tmp_path / "raw.json").read_text())
+    text = "".join(tables.report(name, found) for name, found in raw.items())
+    assert all(f"| {row} |" in text for row in ("base", *ROWS, *ABLATIONS))
+    assert tables.summary(raw).count("50.0 ± 0.0") == 1 + len(ROWS) + 1 + len(SIX)
 
 
 def test_no_table_mixes_runs_of_different_code_or_worlds(tmp_path, monkeypatch):
     calls = pretend_to_train(monkeypatch)
     compare.main(["--out", str(tmp_path)])
     raw, before = json.loads((tmp_path / "raw.json").read_text()), len(calls)
-    compare.report("bad", raw["bad"])
+    tables.report("bad", raw["bad"])
     for key in ("world", "code"):
         mixed = deepcopy(raw["bad"])
         mixed["runs"][5][key] = raw["sound"]["runs"][5][key]
         with pytest.raises(ConfigError, match="not of one world and one code"):
-            compare.report("bad", mixed)
+            tables.report("bad", mixed)
     assert compare.code_of(Config()) == compare.code_of(Config()) != compare.code_of(Config(lam=0.5))
     monkeypatch.setattr(compare, "code_of", lambda config: "other")
     compare.main(["bad", "--out", str(tmp_path)])
@@ -192,7 +192,7 @@ def rows_of(text, title):
 def test_the_tables_have_the_published_numbers(name):
     raw = json.loads(RAW.read_text())[name]
     found = runpy.run_path(str(ROOT / "results/recompute.py"))["recompute"](raw["runs"])
-    text = compare.report(name, raw)
+    text = tables.report(name, raw)
     table, as_shown = rows_of(text, "Accuracy"), lambda value: f"{value[0]:+.1f} ± {value[1]:.1f}"
     suites = len(raw["runs"][0]["suites"])
     for row in WORLDS[name].rows:

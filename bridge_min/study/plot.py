@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from .compare import NOISE, PAPER, RL, SIX, Run, accuracy, cell, interval, seed_of
+from .compare import NOISE, PAPER, RL, SIX, Run
+from .tables import accuracy, cell, interval, seed_of
 
 COLOURS = dict(zip(SIX, ("#1f2328", "#8250a8", "#9a6700", "#00785a", "#0067a8", "#c24a00"), strict=True))
 MARKERS = dict(zip(SIX, "sdx^Do", strict=True))
