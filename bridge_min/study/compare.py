@@ -94,8 +94,9 @@ def run_world(name: str, known: argparse.Namespace, overrides: list[str]) -> dic
                 print(f"{name}, {stage}: {len(results)} of {len(jobs)} runs, {left:.0f} min left", flush=True)
         return results
 
-    once = {"method": "sft", "steps": 1, "table": "none"}  # makes the seed's base, for all later runs to find
-    run("bases", [{**once, "seed": seed} for seed in (*TUNING_SEEDS, *seeds)])
+    if not config.base:  # each seed's toy, for all later runs to find
+        once = {"method": "sft", "steps": 1, "table": "none"}
+        run("bases", [{**once, "seed": seed} for seed in (*TUNING_SEEDS, *seeds)])
     rows = {row: ROWS[row] | (twice if row.endswith(TWICE) else {}) for row in world.rows}
     tuned = tune(run, rows) if world.tuned else {}
     planned = plan(world, rows, {row: best(found) for row, found in tuned.items()}, seeds)
