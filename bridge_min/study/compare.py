@@ -30,15 +30,15 @@ TUNING_SEEDS, FIRST_SEED = (100, 101), 600  # fresh: never used for anything els
 GRID = (2e-4, 4e-4, 8e-4)  # step sizes; a row whose best is at an end gets one more there
 MOST_RATES = 7  # step sizes tried for one row
 PAPER, OURS, RL, NAIVE, COLD = "BRIDGE", "BRIDGE, selected (ours)", "RL (GRPO)", "SFT+RL", "SFT→RL"
+TWICE = ", twice the steps"  # as many rollouts and demonstrations as the other rows have
+BY_TURNS = {COLD: {"method": "two_stage", "cold_start": 0.5}, "alternating": {"method": "alternate"}}
 ROWS = {
     **{"SFT": {"method": "sft"}, RL: {"method": "grpo"}, NAIVE: {"method": "mix"}},
-    **{COLD: {"method": "two_stage", "cold_start": 0.5}, "alternating": {"method": "alternate"}},
+    **{row + more: settings for row, settings in BY_TURNS.items() for more in ("", TWICE)},
     **{"CHORD-μ": {"method": "chord_mu"}, "CHORD-φ": {"method": "chord_phi"}},
     **{"LUFFY": {"method": "luffy"}, "SRFT": {"method": "srft"}, "HPT": {"method": "hpt"}},
     **{PAPER: {"method": "bridge"}, OURS: {"method": "bridge", "select": "ours"}},
 }
-TWICE = ", twice the steps"  # as many rollouts and demonstrations as the other rows
-ROWS |= {row + TWICE: ROWS[row] for row in (COLD, "alternating")}
 ABLATIONS = {  # row -> settings, and the row whose step size it takes
     "without the shadow": ({"method": "no_shadow"}, PAPER),
     "without the cooperative gain": ({"method": "no_gain"}, PAPER),

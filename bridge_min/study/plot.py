@@ -15,8 +15,10 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from .compare import NOISE, PAPER, RL, SIX, Run
-from .tables import accuracy, cell, interval, seed_of
+import numpy as np
+
+from .compare import NOISE, PAPER, SIX, Run
+from .tables import accuracy, cell, interval
 
 COLOURS = dict(zip(SIX, ("#1f2328", "#8250a8", "#9a6700", "#00785a", "#0067a8", "#c24a00"), strict=True))
 MARKERS = dict(zip(SIX, "sdx^Do", strict=True))
@@ -35,40 +37,27 @@ STYLE = {
     **{"axes.grid": True, "grid.color": "#e6e7e8"},
     **dict.fromkeys(("axes.facecolor", "figure.facecolor"), "#fdfdfc"),
 }
-Curves = dict[str, dict[int, list[float]]]  # row -> seed -> values, one for each x
 
 
-def validation(runs: list[Run], row: str) -> dict[int, list[float]]:
-    return {seed_of(run): [100 * value for _, value, _ in run["validation"]] for run in cell(runs, row)}
+def validation(runs: list[Run], row: str) -> np.ndarray:
+    """Per cent, (seeds, validations)."""
+    return np.array([[100 * value for _, value, _ in run["validation"]] for run in cell(runs, row)])
 
 
-def under_noise(runs: list[Run], row: str) -> dict[int, list[float]]:
-    """Accuracy over the chance that a reward is flipped."""
-    points = [cell(runs, row, "noise", p) for p in (0, *NOISE)]
-    return {seed_of(run): [accuracy(found[i])["mean"] for found in points] for i, run in enumerate(points[0])}
+def under_noise(runs: list[Run], row: str) -> np.ndarray:
+    """Accuracy by the chance that a reward is flipped, per cent, (seeds, chances)."""
+    at = [cell(runs, row, "noise", p) for p in (0, *NOISE)]
+    return np.array([[accuracy(run)["mean"] for run in found] for found in at]).T
 
 
-def draw(axes, xs: list[float], curves: Curves, title: str, xlabel: str) -> None:
+def draw(axes, xs: list[float], curves: dict[str, np.ndarray], title: str, xlabel: str) -> None:
     """Each row's mean over its seeds, listed from the highest end to the lowest, and its band."""
-    level = {
-        seed: [mean(at) for at in zip(*(curves[row][seed] for row in curves), strict=True)]
-        for seed in curves[RL]
-    }
-    for row in sorted(curves, key=lambda row: -mean(values[-1] for values in curves[row].values())):
-        middle = [mean(at) for at in zip(*curves[row].values(), strict=True)]
-        apart = [
-            [y - base for y, base in zip(ys, level[seed], strict=True)] for seed, ys in curves[row].items()
-        ]
-        half = [interval(at)[1] for at in zip(*apart, strict=True)]
-        look = {
-            "marker": MARKERS[row],
-            "markevery": max(1, len(xs) // 6),
-            "color": COLOURS[row],
-            "label": row,
-        }
+    level = np.mean(list(curves.values()), axis=0)  # (seeds, xs)
+    for row in sorted(curves, key=lambda row: -curves[row][:, -1].mean()):
+        look = {"color": COLOURS[row], "label": row, "marker": MARKERS[row], "markevery": len(xs) // 8 + 1}
+        middle, half = curves[row].mean(0), [interval(at)[1] for at in (curves[row] - level).T]
         axes.plot(xs, middle, **look)
-        below, above = ([y + sign * h for y, h in zip(middle, half, strict=True)] for sign in (-1, 1))
-        axes.fill_between(xs, below, above, color=COLOURS[row], alpha=0.12, linewidth=0)
+        axes.fill_between(xs, middle - half, middle + half, color=COLOURS[row], alpha=0.12, linewidth=0)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     axes.set(title=title, xlabel=xlabel)
 
@@ -78,23 +67,14 @@ def pictures(raw: dict) -> dict:
     from matplotlib.figure import Figure
 
     titles = {"sound": "Sound demonstrations", "bad": "70 % of the demonstrations are bad"}
-    curves, noise = (
-        Figure(figsize=(8, 6.5), layout="constrained"),
-        Figure(figsize=(8, 3.5), layout="constrained"),
-    )
+    curves, noise = (Figure(figsize=(8, height), layout="constrained") for height in (6.5, 3.5))
     for axes, (world, title) in zip(curves.subplots(2, sharex=True), titles.items(), strict=True):
         runs = raw[world]["runs"]
         steps = [step for step, *_ in cell(runs, PAPER)[0]["validation"]]
-        draw(
-            axes,
-            steps,
-            {row: validation(runs, row) for row in SIX},
-            f"{title}: validation accuracy, %",
-            "step",
-        )
+        draw(axes, steps, {row: validation(runs, row) for row in SIX}, f"{title}: validation, %", "step")
     found = {row: under_noise(raw["sound"]["runs"], row) for row in SIX}
-    title = "Sound demonstrations: test accuracy (pass@1), %"
-    draw(noise.subplots(), [0, *NOISE], found, title, "share of training rewards that is flipped")
+    title, flipped = "Sound demonstrations: test (pass@1), %", "share of training rewards that is flipped"
+    draw(noise.subplots(), [0, *NOISE], found, title, flipped)
     return {"curves": curves, "noise": noise}
 
 
