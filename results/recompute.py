@@ -3,8 +3,8 @@
     python results/recompute.py results/raw.json
 
 Accuracy of a run: the mean over the test suites of pass@1, in per cent. Differences are paired: two runs of
-one seed share problems, base and demonstrations. Read on in bridge_min/study/compare.py, whose tables this
-must agree with (tests/test_compare.py).
+one seed share problems, base and demonstrations. The tables of bridge_min/study/tables.py must agree with
+this (tests/test_compare.py).
 """
 
 import json
@@ -47,6 +47,8 @@ def recompute(runs):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     with open(sys.argv[1]) as file:
         worlds = json.load(file)
     for world, raw in worlds.items():

@@ -12,12 +12,14 @@ from types import SimpleNamespace
 import pytest
 
 from bridge_min.bridge import METHODS
-from bridge_min.config import Config, ConfigError
+from bridge_min.config import ConfigError
 from bridge_min.study import compare, plot, tables
 from bridge_min.study.compare import (
     ABLATIONS,
     GRID,
+    OURS,
     PAPER,
+    RL,
     ROWS,
     SIX,
     TUNING_SEEDS,
@@ -51,9 +53,8 @@ def test_differences_are_paired_by_seed_and_not_by_place():
 
 def test_a_table_of_fewer_seeds_compares_with_the_same_seeds_of_the_main_one():
     runs = runs_of({1: 10, 2: 20, 3: 30}) + runs_of({3: 70, 1: 50}, "changed", "ablations")
-    assert tables.cell(runs, "row") == runs[:3]
-    assert tables.cell(runs, "row", "ablations") == [runs[0], runs[2]]
-    assert tables.cell(runs, "changed", "ablations") == runs[3:]
+    assert tables.runs_of(runs, "row") == runs[:3] and tables.runs_of(runs, "row", "ablations") == []
+    assert tables.undisturbed(runs, "row", "ablations") == [runs[0], runs[2]]
 
 
 def test_the_largest_drop_is_below_the_best_so_far():
@@ -103,6 +104,7 @@ def test_every_cell_has_every_seed_once_at_the_step_size_of_its_row():
     assert len({json.dumps(run["settings"], sort_keys=True) for run in planned}) == len(
         planned
     )  # no run twice
+    assert {run["row"] for run in planned if run["settings"]["table"] != "trained"} == {"base"}
     for run in planned:
         changes, like = ABLATIONS.get(run["row"], ({}, run["row"]))
         if run["row"] != "base":
@@ -111,47 +113,85 @@ def test_every_cell_has_every_seed_once_at_the_step_size_of_its_row():
 
 
 def pretend_to_train(monkeypatch):
-    """Every run's folder is filled at once; the list of the commands. Two small worlds."""
-    calls, scores = [], {"math": {"pass_at": {str(2**i): [0.5, 0.1] for i in range(6)}}}
-    metrics = [{"step": 0, "val_theta": 0.2, "val_theta_hat": 0.1}, {"step": 1, "gain": 0.01}]
-    metrics += [{"step": 2, "val_theta": 0.4}]
+    """Every run's folder is filled at once; the list of the commands. Two small worlds. A base has 20 per
+    cent; a run 50, 1 more for each seed, 10 more for BRIDGE, 100 p less for noise and 20 (1 - lam) more."""
+    calls, ks = [], [str(2**i) for i in range(6)]
 
     def train(command, **_):
-        folder = Path(next(word for word in command if word.startswith("--out="))[6:])
+        given = dict(word[2:].split("=", 1) for word in command if word.startswith("--") and "=" in word)
+        percent = 50 + int(given["seed"]) % 10 + 10 * (given["method"] == "bridge")
+        percent += 20 * (1 - float(given.get("lam", 1))) - 100 * float(given.get("reward_flip", 0))
+        suites = lambda percent: {
+            "math": {"pass_at": {k: [percent / 100 + 0.01 * ks.index(k), 0.1] for k in ks}}
+        }
+        scores = {"base": suites(20)} if given["table"] == "all" else {}
+        metrics = [{"step": 0, "val_theta": 0.2, "val_theta_hat": 0.1}, {"step": 1, "gain": 0.01}]
+        metrics += [{"step": 2, "val_theta": percent / 100}]
+        timing = [{"step": step, "data": 1.0, "update": 0.5} for step in (1, 2)]
+        folder = Path(given["out"])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text("{}")
-        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, metrics)))
-        timing = [{"step": step, "data": 1.0, "update": 0.5} for step in (1, 2)]
-        (folder / "timing.jsonl").write_text("\n".join(map(json.dumps, timing)))
-        (folder / "results.json").write_text(json.dumps({"scores": {"trained by mix": scores}}))
+        for name, lines in {"metrics": metrics, "timing": timing}.items():
+            (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        scores = {"scores": {**scores, "trained by it": suites(percent)}}
+        (folder / "results.json").write_text(json.dumps(scores))
         calls.append(command)
         return SimpleNamespace(returncode=0, stderr="")
 
     monkeypatch.setattr(compare.subprocess, "run", train)
-    worlds = {"sound": World("arith.py", tuple(ROWS), 2, WORLDS["sound"].more)}
-    worlds["bad"] = World("arith_bad_demos.py", SIX, 3)
+    worlds = {"sound": World("arith.py", tuple(ROWS), 3, WORLDS["sound"].more)}
+    worlds["bad"] = World("arith_bad_demos.py", tuple(ROWS), 3)
     for module in (compare, tables):
         monkeypatch.setattr(module, "WORLDS", worlds)
     return calls
 
 
 def test_a_run_is_begun_gone_on_with_or_only_read(tmp_path, monkeypatch):
-    calls, given = pretend_to_train(monkeypatch), ("world", tmp_path, ["config.py", "--lam=0.6"], {"seed": 3})
+    settings = {"seed": 3, "method": "mix", "table": "trained"}
+    calls, given = pretend_to_train(monkeypatch), ("world", tmp_path, Path("config.py"), settings)
     first = compare.run_one(*given)
-    assert first["validation"] == [[0, 0.2, 0.1], [2, 0.4, None]] and first["seconds"] == [0, 3.0]
+    assert first["validation"] == [[0, 0.2, 0.1], [2, 0.53, None]] and first["seconds"] == [0, 3.0]
     assert compare.run_one(*given) == first and len(calls) == 1
     next(tmp_path.rglob("results.json")).unlink()
     assert compare.run_one(*given) == first and calls[1] == [*calls[0], "--resume"]
 
 
-def test_one_command_makes_what_every_table_needs(tmp_path, monkeypatch):
+def table_of(text, title):
+    """row -> head -> cell, of the table in Markdown whose title begins so; the last of equal heads."""
+    lines = [line for line in text.split(f"### {title}")[1].split("###")[0].splitlines() if line[:1] == "|"]
+    heads, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return {row[0]: dict(zip(heads, row, strict=True)) for row in rows}
+
+
+def test_one_command_makes_every_table(tmp_path, monkeypatch):
+    """Each cell by hand from what `pretend_to_train` says; seeds 600 to 602 add 0, 1 and 2."""
     calls = pretend_to_train(monkeypatch)
-    compare.main(["--out", str(tmp_path), "--lam=0.6"])
-    assert len({*map(str, calls)}) == len(calls) and all("--lam=0.6" in command for command in calls)
+    compare.main(["--out", str(tmp_path)])
+    assert len({*map(str, calls)}) == len(calls)
     raw = json.loads((tmp_path / "raw.json").read_text())
-    text = "".join(tables.report(name, found) for name, found in raw.items())
-    assert all(f"| {row} |" in text for row in ("base", *ROWS, *ABLATIONS))
-    assert tables.summary(raw).count("50.0 ± 0.0") == 1 + len(ROWS) + 1 + len(SIX)
+    text, half = tables.report("sound", raw["sound"]), 4.303 / math.sqrt(3)
+    found = table_of(text, "Accuracy")
+    assert [*found] == ["base", *ROWS] and found["base"]["mean"] == "20.0 ± 0.0"
+    assert found[RL]["math"] == found[RL]["mean"] == f"51.0 ± {half:.1f}"
+    assert found[RL][f"minus {PAPER}"] == "-10.0 ± 0.0" and found[PAPER][f"minus {PAPER}"] == ""
+    assert table_of(text, "pass@k")["base"]["8"] == "23.0 ± 0.0"
+    stability = table_of(text, "Stability")
+    assert stability[RL]["deviation over seeds"] == stability[RL]["above the base"] == "1.0"
+    assert (stability[RL]["seeds"], stability[RL]["median steps"]) == ("3 of 3", "2")
+    assert table_of(text, "Ablations")["unrolled"][f"minus {OURS}"] == "+0.0 ± 0.0"
+    noise = table_of(text, "Rewards flipped")
+    assert (noise[RL]["0"], noise[RL]["0.1"]) == (f"51.0 ± {half:.1f}", f"41.0 ± {half:.1f}")
+    assert noise[PAPER]["lost at 0.2"] == "20.0 ± 0.0"
+    lams = table_of(text, "λ")[PAPER]
+    assert [lams[lam].split(" ")[0] for lam in ("0.3", "0.5", "0.7", "0.9")] == [
+        "75.0",
+        "71.0",
+        "61.0",
+        "63.0",
+    ]
+    assert table_of(text, "Validation by step size")["SFT"]["0.0004"] == "50.5"
+    summary = tables.summary(raw).splitlines()
+    assert f"| {RL} | 51.0 ± {half:.1f} | -10.0 ± 0.0 | 51.0 ± {half:.1f} | -10.0 ± 0.0 |" in summary
 
 
 def test_no_table_mixes_runs_of_different_code_or_worlds(tmp_path, monkeypatch):
@@ -159,15 +199,33 @@ def test_no_table_mixes_runs_of_different_code_or_worlds(tmp_path, monkeypatch):
     compare.main(["--out", str(tmp_path)])
     raw, before = json.loads((tmp_path / "raw.json").read_text()), len(calls)
     tables.report("bad", raw["bad"])
-    for key in ("world", "code"):
-        mixed = deepcopy(raw["bad"])
-        mixed["runs"][5][key] = raw["sound"]["runs"][5][key]
+    for key, other in {"world": "sound", "code": "other"}.items():
+        mixed = deepcopy(raw)
+        mixed["bad"]["runs"][5][key] = other
         with pytest.raises(ConfigError, match="not of one world and one code"):
-            tables.report("bad", mixed)
-    assert compare.code_of(Config()) == compare.code_of(Config()) != compare.code_of(Config(lam=0.5))
-    monkeypatch.setattr(compare, "code_of", lambda config: "other")
+            tables.report("bad", mixed["bad"])
+    mixed["bad"]["code"] = "other"
+    with pytest.raises(ConfigError, match="of different code"):
+        tables.summary(mixed)
+    monkeypatch.setattr(compare, "code_of", lambda root: "other")
     compare.main(["bad", "--out", str(tmp_path)])
     assert len(calls) == before + sum("bad_demos" in str(command) for command in calls[:before])  # all again
+
+
+def test_the_digest_is_of_all_code_that_runs_follow_from(tmp_path):
+    def code(**changed):
+        for name in (
+            "train.py",
+            "bridge_min/losses.py",
+            "bridge_min/answer/compare.py",
+            "bridge_min/study/plot.py",
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(changed.get(name.split("/")[-2] if "/" in name else "root", ""))
+        return compare.code_of(tmp_path)
+
+    assert code() == code(study="x = 1")
+    assert len({code(), code(root="x = 1"), code(bridge_min="x = 2"), code(answer="x = 3")}) == 4
 
 
 def test_a_run_that_fails_stops_all_with_its_last_words(tmp_path, monkeypatch):
@@ -180,26 +238,22 @@ def test_a_run_that_fails_stops_all_with_its_last_words(tmp_path, monkeypatch):
         compare.main(["bad", "--out", str(tmp_path)])
 
 
-def rows_of(text, title):
-    """row -> cells, of a table in Markdown."""
-    lines = text.split(f"### {title}\n")[1].split("\n\n")[1].splitlines()
-    return {
-        cells[1].strip(): [c.strip() for c in cells[2:-1]] for cells in (line.split("|") for line in lines)
-    }
-
-
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_tables_have_the_published_numbers(name):
     raw = json.loads(RAW.read_text())[name]
     found = runpy.run_path(str(ROOT / "results/recompute.py"))["recompute"](raw["runs"])
-    text = tables.report(name, raw)
-    table, as_shown = rows_of(text, "Accuracy"), lambda value: f"{value[0]:+.1f} ± {value[1]:.1f}"
-    suites = len(raw["runs"][0]["suites"])
+    text, shown = tables.report(name, raw), lambda value, sign: f"{value[0]:{sign}.1f} ± {value[1]:.1f}"
+    assert text in (ROOT / "results/README.md").read_text()
     for row in WORLDS[name].rows:
-        assert float(table[row][suites].split()[0]) == pytest.approx(found["means"][row], abs=0.0501)
-        assert table[row][suites + 1] == ("" if row == PAPER else as_shown(found["minus"][row]))
+        cells = table_of(text, "Accuracy")[row]
+        assert float(cells["mean"].split()[0]) == pytest.approx(found["means"][row], abs=0.0501)
+        assert cells[f"minus {PAPER}"] == ("" if row == PAPER else shown(found["minus"][row], "+"))
     for row, value in found["lost"].items():
-        assert rows_of(text, "Rewards flipped")[row][-1] == as_shown(value)[as_shown(value)[0] == "+" :]
+        assert table_of(text, "Rewards flipped")[row]["lost at 0.2"] == shown(value, "")
+
+
+def test_the_readmes_table_is_that_of_the_raw_file():
+    assert tables.summary(json.loads(RAW.read_text())) in (ROOT / "README.md").read_text()
 
 
 def test_no_best_step_size_is_at_an_edge_of_its_grid():

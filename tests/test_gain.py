@@ -76,7 +76,9 @@ def bound_between(world, monkeypatch, w):
     length = sum(float((g * g).sum()) for g in G.values()) ** 0.5
     lowest = [min(value for (n, _), value in gains.items() if n == row) / length for row in range(3)]
     monkeypatch.setattr(gain, "BOUND", sum(sorted(lowest)[1:]) / 2)
-    return [value < gain.BOUND for value in lowest]  # the second among them, whose group failed
+    harmful = [value < gain.BOUND for value in lowest]
+    assert harmful[1]  # whose group failed
+    return harmful
 
 
 @pytest.mark.parametrize("rule", RULES)

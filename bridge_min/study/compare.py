@@ -22,11 +22,14 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+import torch
+
 from ..checkpoint import write
-from ..config import Config, load_config, require, to_json
+from ..config import load_config, require, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
-TUNING_SEEDS, FIRST_SEED = (100, 101), 600  # fresh: never used for anything else
+TUNING_SEEDS = (100, 101)
+FIRST_SEED = 600  # of the tables: seeds that nothing else was ever tried on
 GRID = (2e-4, 4e-4, 8e-4)  # step sizes; a row whose best is at an end gets one more there
 MOST_RATES = 7  # step sizes tried for one row
 PAPER, OURS, RL, NAIVE, COLD = "BRIDGE", "BRIDGE, selected (ours)", "RL (GRPO)", "SFT+RL", "SFT→RL"
@@ -51,7 +54,7 @@ ABLATIONS = {  # row -> settings, and the row whose step size it takes
 SIX = (RL, COLD, NAIVE, "HPT", PAPER, OURS)
 NOISE, WEIGHED, LAMBDAS = (0.1, 0.2, 0.3), (NAIVE, PAPER), (0.3, 0.5, 0.9)
 Run = dict  # one run: its settings, what `read_run` found, and where it stands in the tables
-AFTERWARDS = ("compare.py", "tables.py", "plot.py")  # code that no run follows from
+AFTER = ("compare.py", "tables.py", "plot.py")  # of study/: no run follows from them
 FEW = 5  # seeds of the tables below the main one
 
 
@@ -76,18 +79,17 @@ WORLDS = {
 # --- Running ------------------------------------------------------------------------------------------------
 
 
-def run_world(name: str, known: argparse.Namespace, overrides: list[str]) -> dict:
+def run_world(name: str, folder: Path, workers: int) -> dict:
     """All of one world's runs, and what they were made from. Raises ConfigError where there is no train.py to
     run, or with the last words of a run that fails."""
     require((ROOT / "train.py").exists(), f"{ROOT} has no train.py: run this in a checkout of the repository")
-    world, path = WORLDS[name], str(ROOT / "tiny_configs" / WORLDS[name].config)
-    config, seeds = load_config(path, overrides), range(FIRST_SEED, FIRST_SEED + WORLDS[name].seeds)
-    twice, code = {"steps": 2 * config.steps}, code_of(config)
-    one = partial(run_one, f"{name}_{code}", known.out / "runs", [path, *overrides])
+    world, path = WORLDS[name], ROOT / "tiny_configs" / WORLDS[name].config
+    config, code, seeds = load_config(path), code_of(ROOT), range(FIRST_SEED, FIRST_SEED + world.seeds)
+    one = partial(run_one, f"{name}_{code}_{digest(to_json(config).encode())}", folder, path)
 
     def run(stage: str, jobs: list[dict]) -> list[Run]:
         results, began = [], time.monotonic()
-        with ThreadPoolExecutor(known.workers) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             for result in pool.map(one, jobs):
                 results.append({"world": name, "code": code, **result})
                 left = (time.monotonic() - began) / 60 * (len(jobs) / len(results) - 1)
@@ -97,29 +99,38 @@ def run_world(name: str, known: argparse.Namespace, overrides: list[str]) -> dic
     if not config.base:  # each seed's toy, for all later runs to find
         once = {"method": "sft", "steps": 1, "table": "none"}
         run("bases", [{**once, "seed": seed} for seed in (*TUNING_SEEDS, *seeds)])
+    twice = {"steps": 2 * config.steps}
     rows = {row: ROWS[row] | (twice if row.endswith(TWICE) else {}) for row in world.rows}
     tuned = tune(run, rows) if world.tuned else {}
     planned = plan(world, rows, {row: best(found) for row, found in tuned.items()}, seeds)
-    results = run("tables", [cell["settings"] for cell in planned])
-    runs = [{**cell, **result} for cell, result in zip(planned, results, strict=True)]
+    results = run("tables", [place["settings"] for place in planned])
+    require(
+        code_of(ROOT) == code, "the code was changed while it ran: begin again, with the code as it is now"
+    )
+    runs = [{**place, **result} for place, result in zip(planned, results, strict=True)]
     return {"code": code, "config": json.loads(to_json(config)), "tuned": tuned, "runs": runs}
 
 
-def code_of(config: Config) -> str:
-    """A digest of all that a run follows from: the code, but for what comes after it, and the config."""
-    paths = [ROOT / "train.py", *sorted(ROOT.glob("bridge_min/**/*.py"))]
-    code = b"".join(path.read_bytes() for path in paths if path.name not in AFTERWARDS)
-    return hashlib.sha256(code + to_json(config).encode()).hexdigest()[:8]
+def code_of(root: Path) -> str:
+    """A digest of the code that runs follow from; the config stands beside it in a folder's name."""
+    paths = [root / "train.py", *sorted(root.glob("bridge_min/**/*.py"))]
+    code = [path.read_bytes() for path in paths if not (path.parent.name == "study" and path.name in AFTER)]
+    return digest(b"".join([*code, torch.__version__.encode()]))
 
 
-def run_one(name: str, folder: Path, arguments: list[str], settings: dict) -> Run:
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
+def run_one(name: str, folder: Path, config: Path, settings: dict) -> Run:
     """Begun, gone on with, or only read if it is there."""
     named = [f"{key}={value}" for key, value in sorted(settings.items())]
     out = folder / "_".join((name, *named))
     if not (out / "results.json").exists():
         resume = ["--resume"] if (out / "run.json").exists() else []
-        command = [sys.executable, str(ROOT / "train.py"), *arguments, *(f"--{pair}" for pair in named)]
-        done = subprocess.run([*command, f"--out={out}", *resume], capture_output=True, text=True)
+        given = [*(f"--{pair}" for pair in named), f"--out={out}", *resume]
+        command = [sys.executable, str(ROOT / "train.py"), str(config), *given]
+        done = subprocess.run(command, capture_output=True, text=True)
         require(done.returncode == 0, f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return {"settings": settings, **read_run(out)}
 
@@ -131,8 +142,8 @@ def read_run(out: Path) -> Run:
     lines = lambda name: [parse(line) for line in (out / name).read_text().splitlines()]
     validated = [line for line in lines("metrics.jsonl") if "val_theta" in line]
     spent = [line["data"] + line["update"] for line in lines("timing.jsonl")]
-    scores = parse((out / "results.json").read_text())["scores"]  # first the base, if it is there
-    found = next(iter(scores.values()), {})
+    scores = parse((out / "results.json").read_text())["scores"]
+    found = next(iter(scores.values()), {})  # the base's, where the table is "all"
     return {
         "suites": {suite: {k: p for k, (p, _) in score["pass_at"].items()} for suite, score in found.items()},
         "validation": [[line["step"], line["val_theta"], line.get("val_theta_hat")] for line in validated],
@@ -178,8 +189,8 @@ def plan(world: World, rows: dict[str, dict], rates: dict[str, float], seeds: ra
     for table, row, at, like, changes in cells + [cell for cell in more if cell[0] in world.more]:
         rate = {"lr": rates[like], "lr_lora": rates[like]} if like in rates else {}
         given = {"table": "trained", **rows.get(like, {}), **rate, **changes}
-        those = seeds if table == "main" else seeds[:FEW]
-        runs += [{"table": table, "row": row, "at": at, "settings": {**given, "seed": s}} for s in those]
+        here = seeds if table == "main" else seeds[:FEW]
+        runs += [{"table": table, "row": row, "at": at, "settings": {**given, "seed": s}} for s in here]
     return runs
 
 
@@ -188,12 +199,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("worlds", nargs="*", default=["sound", "bad"], help=", ".join(WORLDS))
     parser.add_argument("--out", type=Path, default="out/compare", help="folder for the runs and raw.json")
     parser.add_argument("--workers", type=int, default=2, help="runs at once; each uses the config's threads")
-    known, overrides = parser.parse_known_args(arguments)
+    known = parser.parse_args(arguments)
     require({*known.worlds} <= {*WORLDS}, f"{' '.join(known.worlds)}: the worlds are {', '.join(WORLDS)}")
     path = known.out / "raw.json"
     for name in known.worlds:
-        found = json.loads(path.read_text()) if path.exists() else {}
-        write(path, json.dumps({**found, name: run_world(name, known, overrides)}).encode())
+        found = run_world(name, known.out / "runs", known.workers)
+        others = json.loads(path.read_text()) if path.exists() else {}
+        write(path, json.dumps({**others, name: found}).encode())
     print(f"{path}; the tables: python -m bridge_min.study.tables {path}")
 
 

@@ -6,11 +6,12 @@
 Needs matplotlib (pip install .[plot]). Writes beside the numbers, or into the folder: the same files for the
 same numbers, each on a light card of its own, so that it reads on a dark page too. Of a comparison lines are
 means over seeds. Seeds differ more than methods do, so each seed's own level, the mean of its rows there, is
-taken off before the bands are computed: 95 % intervals of what sets a row apart. Here the study ends; it
-begins in rivals.py.
+taken off before the bands are computed: 95 % intervals of what sets a row apart (Morey 2008). Here the study
+ends; it begins in rivals.py.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 from statistics import mean
@@ -18,7 +19,7 @@ from statistics import mean
 import numpy as np
 
 from .compare import NOISE, PAPER, SIX, Run
-from .tables import accuracy, cell, interval
+from .tables import accuracy, interval, runs_of, undisturbed
 
 COLOURS = dict(zip(SIX, ("#1f2328", "#8250a8", "#9a6700", "#00785a", "#0067a8", "#c24a00"), strict=True))
 MARKERS = dict(zip(SIX, "sdx^Do", strict=True))
@@ -41,21 +42,22 @@ STYLE = {
 
 def validation(runs: list[Run], row: str) -> np.ndarray:
     """Per cent, (seeds, validations)."""
-    return np.array([[100 * value for _, value, _ in run["validation"]] for run in cell(runs, row)])
+    return np.array([[100 * value for _, value, _ in run["validation"]] for run in runs_of(runs, row)])
 
 
 def under_noise(runs: list[Run], row: str) -> np.ndarray:
     """Accuracy by the chance that a reward is flipped, per cent, (seeds, chances)."""
-    at = [cell(runs, row, "noise", p) for p in (0, *NOISE)]
+    at = [undisturbed(runs, row, "noise"), *(runs_of(runs, row, "noise", p) for p in NOISE)]
     return np.array([[accuracy(run)["mean"] for run in found] for found in at]).T
 
 
 def draw(axes, xs: list[float], curves: dict[str, np.ndarray], title: str, xlabel: str) -> None:
     """Each row's mean over its seeds, listed from the highest end to the lowest, and its band."""
-    level = np.mean(list(curves.values()), axis=0)  # (seeds, xs)
+    level, n = np.mean(list(curves.values()), axis=0), len(curves)  # (seeds, xs)
     for row in sorted(curves, key=lambda row: -curves[row][:, -1].mean()):
         look = {"color": COLOURS[row], "label": row, "marker": MARKERS[row], "markevery": len(xs) // 8 + 1}
-        middle, half = curves[row].mean(0), [interval(at)[1] for at in (curves[row] - level).T]
+        apart = (curves[row] - level) * math.sqrt(n / (n - 1))  # the level has a part of the row in it
+        middle, half = curves[row].mean(0), [interval(at)[1] for at in apart.T]
         axes.plot(xs, middle, **look)
         axes.fill_between(xs, middle - half, middle + half, color=COLOURS[row], alpha=0.12, linewidth=0)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -70,7 +72,7 @@ def pictures(raw: dict) -> dict:
     curves, noise = (Figure(figsize=(8, height), layout="constrained") for height in (6.5, 3.5))
     for axes, (world, title) in zip(curves.subplots(2, sharex=True), titles.items(), strict=True):
         runs = raw[world]["runs"]
-        steps = [step for step, *_ in cell(runs, PAPER)[0]["validation"]]
+        steps = [step for step, *_ in runs_of(runs, PAPER)[0]["validation"]]
         draw(axes, steps, {row: validation(runs, row) for row in SIX}, f"{title}: validation, %", "step")
     found = {row: under_noise(raw["sound"]["runs"], row) for row in SIX}
     title, flipped = "Sound demonstrations: test (pass@1), %", "share of training rewards that is flipped"
@@ -118,5 +120,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         main(*map(Path, sys.argv[1:]))
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, ValueError, KeyError) as error:
         sys.exit(f"error: {error}; the pictures need a raw.json, and matplotlib: pip install .[plot]")

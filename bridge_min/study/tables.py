@@ -30,6 +30,7 @@ from .compare import (
     WEIGHED,
     WORLDS,
     Run,
+    best,
 )
 
 # Student's t for 1 to 9 degrees of freedom; beyond them the last: a little too wide.
@@ -74,23 +75,38 @@ def reached(run: Run, target: float) -> tuple[float, float]:
     )
 
 
-def cell(runs: list[Run], row: str, table: str = "main", at: float | None = None) -> list[Run]:
-    """The runs behind one cell. A table of fewer seeds has its undisturbed rows from the main table, over
-    these seeds."""
-    found = [run for run in runs if (run["row"], run["table"], run["at"]) == (row, table, at)]
+def runs_of(runs: list[Run], row: str, table: str = "main", at: float | None = None) -> list[Run]:
+    """The runs behind one cell."""
+    return [run for run in runs if (run["row"], run["table"], run["at"]) == (row, table, at)]
+
+
+def undisturbed(runs: list[Run], row: str, table: str) -> list[Run]:
+    """Of a row of the main table, those over the seeds of another table."""
     seeds = {seed_of(run) for run in runs if run["table"] == table}
-    return found or [r for r in runs if (r["row"], r["table"]) == (row, "main") and seed_of(r) in seeds]
+    return [run for run in runs_of(runs, row) if seed_of(run) in seeds]
 
 
 def shown(value: tuple[float, float], sign: str = "") -> str:
     return f"{value[0]:{sign}.1f} ± {value[1]:.1f}"
 
 
-def grid(rows: Iterable[str], columns: Columns) -> str:
-    """A table in Markdown; a column is a head and what it says of a row."""
-    lines = [["", *map(str, columns)], ["---"] * (1 + len(columns))]
-    lines += [[row, *(says(row) for says in columns.values())] for row in rows]
+def grid(rows: Iterable[str], parts: Iterable[Columns]) -> str:
+    """A table in Markdown."""
+    columns = [column for part in parts for column in part.items()]
+    lines = [["", *(head for head, _ in columns)], ["---"] * (1 + len(columns))]
+    lines += [[row, *(says(row) for _, says in columns)] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def means(find: Callable[[str], list[Run]], head: str = "mean", suite: str = "mean", k: str = "1") -> Columns:
+    """A column with the mean accuracy of the runs that `find` finds for a row."""
+    return {head: lambda row: shown(interval(accuracy(run, k)[suite] for run in find(row)))}
+
+
+def minus(find: Callable[[str], list[Run]], others: Iterable[str]) -> Columns:
+    """Columns with the differences from other rows."""
+    says = lambda other: lambda row: "" if row == other else shown(paired(find(row), find(other)), "+")
+    return {f"minus {other}": says(other) for other in others}
 
 
 def report(name: str, raw: dict) -> str:
@@ -99,77 +115,79 @@ def report(name: str, raw: dict) -> str:
     runs, tuned, world = raw["runs"], raw["tuned"], WORLDS[name]
     made = sorted({(run["world"], run["code"]) for run in runs})
     require(made == [(name, raw["code"])], f"the tables of {name} are not of one world and one code: {made}")
+    suites, main, both = (
+        runs[0]["suites"],
+        partial(runs_of, runs),
+        [r for r in (PAPER, OURS) if r in world.rows],
+    )
+    columns, rows = [means(main, suite, suite) for suite in (*suites, "mean")], ["base", *world.rows]
+    tables = {"Accuracy, per cent": (rows, [*columns, minus(main, both)])}
+    tables["pass@k"] = (rows, [means(main, k, k=k) for k in next(iter(suites.values()))])
+    tables["Stability, and when a row is first where SFT→RL ends"] = (world.rows, [stability(runs)])
+    if "ablations" in world.more:
+        find = lambda row: runs_of(runs, row, "ablations") or undisturbed(runs, row, "ablations")
+        tables["Ablations"] = ([PAPER, NAIVE, OURS, *ABLATIONS], [means(find), minus(find, both)])
+    if "noise" in world.more:
+        clean, at = partial(undisturbed, runs, table="noise"), partial(runs_of, runs, table="noise")
+        columns = [means(clean, "0"), *(means(partial(at, at=p), str(p)) for p in NOISE)]
+        columns += [{"lost at 0.2": lambda row: shown(paired(clean(row), at(row, at=0.2)))}]
+        tables["Rewards flipped with probability p"] = (SIX, columns)
+    if "lambda" in world.more:
+        find = {lam: partial(runs_of, runs, table="lambda", at=lam) for lam in LAMBDAS}
+        find[raw["config"]["lam"]] = partial(undisturbed, runs, table="lambda")
+        tables["λ"] = (WEIGHED, [means(find[lam], str(lam)) for lam in sorted(find)])
+    if tuned:
+        tables["Validation by step size"] = (world.rows, [by_rate(tuned)])
+    return "".join(f"### {title}\n\n{grid(*table)}\n\n" for title, table in tables.items())
 
-    def mean_of(table: str = "main", at: float | None = None, suite: str = "mean", k: str = "1"):
-        return lambda row: shown(interval(accuracy(run, k)[suite] for run in cell(runs, row, table, at)))
 
-    def minus(table: str) -> Columns:
-        gap = lambda row, other: paired(cell(runs, row, table), cell(runs, other, table))
-        says = lambda other: lambda row: "" if row == other else shown(gap(row, other), "+")
-        return {f"minus {other}": says(other) for other in (PAPER, OURS) if other in world.rows}
+def by_rate(tuned: dict[str, dict[str, float]]) -> Columns:
+    """Columns: a row's validation accuracy at each step size that was tried, the best one in bold."""
 
-    suites, rows = cell(runs, PAPER)[0]["suites"], ("base", *world.rows)
-    lost = lambda row: shown(paired(cell(runs, row, "noise", 0), cell(runs, row, "noise", 0.2)))
-    noise = {p: mean_of("noise", p) for p in (0, *NOISE)} | {"lost at 0.2": lost}
-    lams = {lam: mean_of("lambda", lam) for lam in sorted({*LAMBDAS, raw["config"]["lam"]})}
+    def says(row: str, rate: str) -> str:
+        found = tuned[row]
+        bold = "**" if float(rate) == best({float(r): value for r, value in found.items()}) else ""
+        return f"{bold}{100 * found[rate]:.1f}{bold}" if rate in found else ""
+
     rates = sorted({rate for found in tuned.values() for rate in found}, key=float)
-    at_rate = {rate: lambda row, rate=rate: f"{tuned[row].get(rate, '')}" for rate in rates}
-    tables = {
-        "main": ("Accuracy", rows, {s: mean_of(suite=s) for s in (*suites, "mean")} | minus("main")),
-        "passes": ("pass@k", rows, {k: mean_of(k=k) for k in next(iter(suites.values()))}),
-        "stability": (f"Stability, and when {COLD} is reached", world.rows, stability(runs)),
-        "ablations": (
-            "Ablations",
-            (PAPER, NAIVE, OURS, *ABLATIONS),
-            {"mean": mean_of("ablations"), **minus("ablations")},
-        ),
-        "noise": ("Rewards flipped with probability p", SIX, noise),
-        "lambda": ("λ", WEIGHED, lams),
-        "tuned": ("Validation by step size", world.rows, at_rate),
-    }
-    shown_here = ("main", "passes", "stability", *world.more, *["tuned"] * world.tuned)
-    parts = [f"### {tables[key][0]}\n\n{grid(*tables[key][1:])}\n\n" for key in shown_here]
-    return "".join(parts)
+    return {rate: partial(says, rate=rate) for rate in rates}
 
 
 def stability(runs: list[Run]) -> Columns:
     """Columns: how much seeds differ, also above their bases; the largest drop of a validation curve; and
     where a row's validation is first as high as SFT→RL's at its end, of the same seed."""
-    bases = {seed_of(run): run for run in cell(runs, "base")}
-    ends = {seed_of(run): run["validation"][-1][1] for run in cell(runs, COLD) or cell(runs, COLD + TWICE)}
-    gained = lambda run: accuracy(run)["mean"] - accuracy(bases[seed_of(run)])["mean"]
-    until = lambda row: [reached(run, ends[seed_of(run)]) for run in cell(runs, row)]
-    drops = lambda row: map(largest_drop, cell(runs, row))
+    main, end = partial(runs_of, runs), runs_of(runs, COLD) or runs_of(runs, COLD + TWICE)
+    bases = {seed_of(run): accuracy(run)["mean"] for run in main("base")}
+    target = {seed_of(run): run["validation"][-1][1] for run in end}
+    until = lambda row: [reached(run, target[seed_of(run)]) for run in main(row)]
+    above = lambda row: [accuracy(run)["mean"] - bases[seed_of(run)] for run in main(row)]
+    drops = lambda row: [largest_drop(run) for run in main(row)]
     return {
-        "deviation over seeds": lambda row: f"{stdev(accuracy(run)['mean'] for run in cell(runs, row)):.1f}",
-        "above the base": lambda row: f"{stdev(map(gained, cell(runs, row))):.1f}",
+        "deviation over seeds": lambda row: f"{stdev(accuracy(run)['mean'] for run in main(row)):.1f}",
+        "above the base": lambda row: f"{stdev(above(row)):.1f}",
         "largest drop": lambda row: f"{mean(drops(row)):.1f}",
         "worst": lambda row: f"{max(drops(row)):.1f}",
-        "as good": lambda row: f"{sum(step < math.inf for step, _ in until(row))} of {len(until(row))}",
+        "seeds": lambda row: f"{sum(step < math.inf for step, _ in until(row))} of {len(until(row))}",
         "median steps": lambda row: f"{median(step for step, _ in until(row)):.0f}",
         "median seconds": lambda row: f"{median(spent for _, spent in until(row)):.1f}",
-        "seconds of a run": lambda row: f"{median(run['seconds'][-1] for run in cell(runs, row)):.1f}",
+        "seconds of a run": lambda row: f"{median(run['seconds'][-1] for run in main(row)):.1f}",
     }
 
 
-def summary(worlds: dict) -> str:
-    """The README's table: each row's mean in every world, and what it is ahead of BRIDGE."""
-    columns = {}
-    for world, raw in worlds.items():
-        at = partial(cell, raw["runs"])
-        mean_of = lambda row, at=at: (
-            shown(interval(accuracy(run)["mean"] for run in at(row))) if at(row) else ""
-        )
-        minus = lambda row, at=at: shown(paired(at(row), at(PAPER)), "+") if at(row) and row != PAPER else ""
-        columns |= {world: mean_of, f"{world}: minus {PAPER}": minus}
-    return grid(["base", *ROWS], columns)
+def summary(raw: dict) -> str:
+    """The README's table: accuracy in both arithmetic worlds, of one code, and how far ahead of BRIDGE."""
+    sound, bad = (partial(runs_of, raw[world]["runs"]) for world in ("sound", "bad"))
+    require(raw["sound"]["code"] == raw["bad"]["code"], "the two worlds' runs are of different code")
+    parts = means(sound, "sound"), minus(sound, [PAPER]), means(bad, "70 % bad"), minus(bad, [PAPER])
+    return grid(["base", *ROWS], parts)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     try:
-        found = json.loads(Path(sys.argv[1]).read_text())
-        print("\n".join(f"## {name}\n\n{report(name, raw)}" for name, raw in found.items()) + summary(found))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        raw = json.loads(Path(sys.argv[1]).read_text())
+        print("\n".join(f"## {name}\n\n{report(name, found)}" for name, found in raw.items()))
+        print(summary(raw) if {"sound", "bad"} <= raw.keys() else "")
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        sys.exit(f"error: {type(error).__name__} {error}: is this the raw.json of a comparison?")
