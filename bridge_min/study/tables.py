@@ -16,22 +16,8 @@ from pathlib import Path
 from statistics import mean, median, stdev
 
 from ..config import require
-from .compare import (
-    ABLATIONS,
-    COLD,
-    LAMBDAS,
-    NAIVE,
-    NOISE,
-    OURS,
-    PAPER,
-    ROWS,
-    SIX,
-    TWICE,
-    WEIGHED,
-    WORLDS,
-    Run,
-    best,
-)
+from . import compare
+from .compare import COLD, OURS, PAPER, Run
 
 # Student's t for 1 to 9 degrees of freedom; beyond them the last: a little too wide.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -70,9 +56,8 @@ def largest_drop(run: Run) -> float:
 def reached(run: Run, target: float) -> tuple[float, float]:
     """The step, and the seconds of training, after which validation accuracy was first at the target."""
     points = zip(run["validation"], run["seconds"], strict=True)
-    return next(
-        ((step, spent) for (step, value, _), spent in points if value >= target), (math.inf, math.inf)
-    )
+    found = ((step, spent) for (step, value, _), spent in points if value >= target)
+    return next(found, (math.inf, math.inf))
 
 
 def runs_of(runs: list[Run], row: str, table: str = "main", at: float | None = None) -> list[Run]:
@@ -112,32 +97,31 @@ def minus(find: Callable[[str], list[Run]], others: Iterable[str]) -> Columns:
 def report(name: str, raw: dict) -> str:
     """All tables of one world, from what raw.json holds of it. Raises ConfigError if the runs are not all of
     that world and of one code."""
-    runs, tuned, world = raw["runs"], raw["tuned"], WORLDS[name]
+    runs, world, lam = raw["runs"], compare.WORLDS[name], raw["config"]["lam"]
     made = sorted({(run["world"], run["code"]) for run in runs})
     require(made == [(name, raw["code"])], f"the tables of {name} are not of one world and one code: {made}")
-    suites, main, both = (
-        runs[0]["suites"],
-        partial(runs_of, runs),
-        [r for r in (PAPER, OURS) if r in world.rows],
-    )
-    columns, rows = [means(main, suite, suite) for suite in (*suites, "mean")], ["base", *world.rows]
+    main, clean, suites = partial(runs_of, runs), partial(undisturbed, runs), runs[0]["suites"]
+    rows, both = ["base", *world.rows], [row for row in (PAPER, OURS) if row in world.rows]
+    columns = [means(main, suite, suite) for suite in (*suites, "mean")]
     tables = {"Accuracy, per cent": (rows, [*columns, minus(main, both)])}
     tables["pass@k"] = (rows, [means(main, k, k=k) for k in next(iter(suites.values()))])
-    tables["Stability, and when a row is first where SFT→RL ends"] = (world.rows, [stability(runs)])
     if "ablations" in world.more:
-        find = lambda row: runs_of(runs, row, "ablations") or undisturbed(runs, row, "ablations")
-        tables["Ablations"] = ([PAPER, NAIVE, OURS, *ABLATIONS], [means(find), minus(find, both)])
+        find = lambda row: main(row, "ablations") or clean(row, "ablations")
+        listed = [PAPER, compare.NAIVE, OURS, *compare.ABLATIONS]
+        tables["Ablations"] = (listed, [means(find), minus(find, both)])
     if "noise" in world.more:
-        clean, at = partial(undisturbed, runs, table="noise"), partial(runs_of, runs, table="noise")
-        columns = [means(clean, "0"), *(means(partial(at, at=p), str(p)) for p in NOISE)]
-        columns += [{"lost at 0.2": lambda row: shown(paired(clean(row), at(row, at=0.2)))}]
-        tables["Rewards flipped with probability p"] = (SIX, columns)
+        flipped = {p: partial(main, table="noise", at=p) for p in compare.NOISE}
+        flipped = {0: partial(clean, table="noise"), **flipped}
+        lost = {"lost at 0.2": lambda row: shown(paired(flipped[0](row), flipped[0.2](row)))}
+        columns = [means(find, str(p)) for p, find in flipped.items()]
+        tables["Rewards flipped with probability p"] = (compare.SIX, [*columns, lost])
     if "lambda" in world.more:
-        find = {lam: partial(runs_of, runs, table="lambda", at=lam) for lam in LAMBDAS}
-        find[raw["config"]["lam"]] = partial(undisturbed, runs, table="lambda")
-        tables["λ"] = (WEIGHED, [means(find[lam], str(lam)) for lam in sorted(find)])
-    if tuned:
-        tables["Validation by step size"] = (world.rows, [by_rate(tuned)])
+        weighed = {at: partial(main, table="lambda", at=at) for at in compare.LAMBDAS}
+        weighed[lam] = partial(clean, table="lambda")
+        tables["λ"] = (compare.WEIGHED, [means(weighed[at], str(at)) for at in sorted(weighed)])
+    if world.tuned:
+        tables["Stability, and when a row is first where SFT→RL ends"] = (world.rows, [stability(runs)])
+        tables["Validation by step size"] = (world.rows, [by_rate(raw["tuned"])])
     return "".join(f"### {title}\n\n{grid(*table)}\n\n" for title, table in tables.items())
 
 
@@ -146,7 +130,7 @@ def by_rate(tuned: dict[str, dict[str, float]]) -> Columns:
 
     def says(row: str, rate: str) -> str:
         found = tuned[row]
-        bold = "**" if float(rate) == best({float(r): value for r, value in found.items()}) else ""
+        bold = "**" if float(rate) == compare.best({float(r): value for r, value in found.items()}) else ""
         return f"{bold}{100 * found[rate]:.1f}{bold}" if rate in found else ""
 
     rates = sorted({rate for found in tuned.values() for rate in found}, key=float)
@@ -156,9 +140,9 @@ def by_rate(tuned: dict[str, dict[str, float]]) -> Columns:
 def stability(runs: list[Run]) -> Columns:
     """Columns: how much seeds differ, also above their bases; the largest drop of a validation curve; and
     where a row's validation is first as high as SFT→RL's at its end, of the same seed."""
-    main, end = partial(runs_of, runs), runs_of(runs, COLD) or runs_of(runs, COLD + TWICE)
+    main = partial(runs_of, runs)
     bases = {seed_of(run): accuracy(run)["mean"] for run in main("base")}
-    target = {seed_of(run): run["validation"][-1][1] for run in end}
+    target = {seed_of(run): run["validation"][-1][1] for run in main(COLD)}
     until = lambda row: [reached(run, target[seed_of(run)]) for run in main(row)]
     above = lambda row: [accuracy(run)["mean"] - bases[seed_of(run)] for run in main(row)]
     drops = lambda row: [largest_drop(run) for run in main(row)]
@@ -179,7 +163,7 @@ def summary(raw: dict) -> str:
     sound, bad = (partial(runs_of, raw[world]["runs"]) for world in ("sound", "bad"))
     require(raw["sound"]["code"] == raw["bad"]["code"], "the two worlds' runs are of different code")
     parts = means(sound, "sound"), minus(sound, [PAPER]), means(bad, "70 % bad"), minus(bad, [PAPER])
-    return grid(["base", *ROWS], parts)
+    return grid(["base", *compare.ROWS], parts)
 
 
 if __name__ == "__main__":
