@@ -115,7 +115,7 @@ def no_shadow(s: Step, players: Players) -> tuple[Players, Stats]:
 
 
 def no_gain(s: Step, players: Players) -> tuple[Players, Stats]:
-    """BRIDGE without its cooperative gain: w climbs what is left, (1 - lam) J_SFT."""
+    """BRIDGE without its cooperative gain: what is left for w to climb is (1 - lam) J_SFT."""
     theta, w = players["theta"], players["w"]
     g_theta, _, stats = s.runtime.gradients(s, joint(s), theta, w)
     _, g_w, _ = s.runtime.gradients(s, [j_sft(s, 1 - s.config.lam)], theta, w)
