@@ -21,8 +21,8 @@ from ..model import GPT, Params, build
 from ..optimizer import total_norm
 from ..rollout import Rows
 
-# The lowest gain of a token with which its demonstration stays, nats per unit of distance. Distances depend on
-# the network: this was chosen for arith's, on seeds 101 to 104.
+# The lowest gain of a token with which its demonstration stays, nats per unit of distance. Distances depend
+# on the network: this was chosen for arith's, on seeds 101 to 104.
 BOUND = -3.0
 
 
