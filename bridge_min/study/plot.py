@@ -19,7 +19,7 @@ from statistics import mean
 import numpy as np
 
 from .compare import NOISE, PAPER, SIX, Run
-from .tables import accuracy, interval, runs_of, undisturbed
+from .tables import HEADS, accuracy, interval, runs_of, undisturbed
 
 COLOURS = dict(zip(SIX, ("#1f2328", "#8250a8", "#9a6700", "#00785a", "#0067a8", "#c24a00"), strict=True))
 MARKERS = dict(zip(SIX, "sdx^Do", strict=True))
@@ -68,14 +68,22 @@ def pictures(raw: dict) -> dict:
     """The figures by name. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
-    titles = {"sound": "Sound demonstrations", "bad": "70 % of the demonstrations are bad"}
-    curves, noise = (Figure(figsize=(8, height), layout="constrained") for height in (6.5, 3.5))
-    for axes, (world, title) in zip(curves.subplots(2, sharex=True), titles.items(), strict=True):
-        runs = raw[world]["runs"]
+    worlds = [(raw[name]["runs"], head) for name, head in HEADS.items() if name in raw]
+    curves, noise = (Figure(figsize=(8, height), layout="constrained") for height in (3.2 * len(worlds), 3.5))
+    for axes, (runs, head) in zip(curves.subplots(len(worlds), squeeze=False).flat, worlds, strict=True):
         steps = [step for step, *_ in runs_of(runs, PAPER)[0]["validation"]]
-        draw(axes, steps, {row: validation(runs, row) for row in SIX}, f"{title}: validation, %", "step")
+        draw(
+            axes,
+            steps,
+            {row: validation(runs, row) for row in SIX},
+            f"Validation accuracy, %: {head}",
+            "step",
+        )
     found = {row: under_noise(raw["sound"]["runs"], row) for row in SIX}
-    title, flipped = "Sound demonstrations: test (pass@1), %", "share of training rewards that is flipped"
+    title, flipped = (
+        f"Test accuracy (pass@1), %: {HEADS['sound']}",
+        "share of training rewards that is flipped",
+    )
     draw(noise.subplots(), [0, *NOISE], found, title, flipped)
     return {"curves": curves, "noise": noise}
 
