@@ -187,8 +187,7 @@ def test_a_step_tries_the_prompts_of_its_demonstrations_first():
 
 def test_a_demonstration_is_prompt_solution_and_end():
     rows = demonstrated(CONFIG, 0)
-    assert rows.index.tolist() == choose_problems(CONFIG, 0)[0]
-    for n, i in enumerate(rows.index):
+    for n, i in enumerate(choose_problems(CONFIG, 0)[0]):
         demo, mask, length = TASK.demos[i], rows.mask[n], int(rows.length()[n])
         assert rows.tokens[n, :length].tolist() == [*(demo.prompt + demo.solution).encode(), EOS]
         assert mask.nonzero().flatten().tolist() == list(range(len(demo.prompt), length))
@@ -284,7 +283,7 @@ def test_the_slices_of_all_processes_are_the_step_of_one(make, G, world):
     for n in range(len(whole)):
         rank, row = n // G % world, n // G // world * G + n % G
         mine, same = (rows.take(torch.tensor([i])) for rows, i in ((parts[rank], row), (whole, n)))
-        for name in ("tokens", "mask", "weights", "rewards", "finished", "advantages", "index"):
+        for name in ("tokens", "mask", "weights", "rewards", "finished", "advantages"):
             a, b = getattr(mine, name), getattr(same, name)
             assert a is b is None or torch.equal(a, b), name
         if G > 1:
