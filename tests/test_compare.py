@@ -203,6 +203,8 @@ def test_no_table_mixes_runs_of_different_code_or_worlds(tmp_path, monkeypatch):
         mixed["bad"]["runs"][5][key] = other
         with pytest.raises(ConfigError, match="not of one world and one code"):
             tables.report("bad", mixed["bad"])
+    with pytest.raises(ConfigError, match="not of one world and one code"):
+        tables.report("sound", raw["bad"])
     mixed["bad"]["code"] = "other"
     with pytest.raises(ConfigError, match="of different code"):
         tables.summary(mixed)

@@ -41,7 +41,7 @@ def select(s: Step, W: Params, G: Params) -> tuple[Rows, Stats]:
         whole = {name: s.runtime.total(g) for name, g in G.items()}
         gains = token_gains(s.runtime.model, W, demos, whole, config.micro_batch)  # (N, T)
         gains = gains / total_norm(whole).clamp(min=1e-30)  # no gradient, no opinion
-        harmless = gains.masked_fill(~demos.mask, torch.inf).amin(1) >= BOUND
+        harmless = gains.amin(1) >= BOUND
         failed = s.rollouts.rewards.view(-1, config.group)[: len(demos)].amax(1) == 0
         ours = rewarded & (harmless | failed)
         kept = {"gain": harmless, "both": rewarded & harmless, "ours": ours}[config.select]
