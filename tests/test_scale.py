@@ -104,8 +104,8 @@ def alone(folder):
 
 
 def assert_same_run(folder, name, found):
-    """The same responses, lengths and rewards; losses within 1e-5; players, moments and memory within a few
-    per cent of a step; the same table."""
+    """The same responses, lengths and rewards; losses within 1e-5; players and moments within a few per
+    cent of a step; the same table."""
     pairs = list(zip(metrics(folder / f"{name}-1"), metrics(folder / found), strict=True))
     assert len(pairs) == 7  # four steps, three validations
     for one, many in pairs:

@@ -51,6 +51,7 @@ ABLATIONS = {  # row -> settings, and the row whose step size it takes
     "selected by reward alone": ({"select": "reward"}, OURS),
     "selected, without w and shadow": ({"method": "mix"}, OURS),
 }
+# Rows of the noise table, of logic and of the pictures.
 SIX = (RL, COLD, NAIVE, "HPT", PAPER, OURS)
 NOISE, WEIGHED, LAMBDAS = (0.1, 0.2, 0.3), (NAIVE, PAPER), (0.3, 0.5, 0.9)
 Run = dict  # one run: its settings, what `read_run` found, and where it stands in the tables
