@@ -108,7 +108,7 @@ class Config:
     # The method (bridge.py)
     method: str = "bridge"  # its name in bridge.py or study/rivals.py
     meta: Literal["first_order", "unrolled"] = "first_order"  # bridge: the teacher's gradient
-    select: Literal["none", "reward", "gain", "both", "ours"] = "none"  # what is supervised (study/gain.py)
+    select: Literal["none", "reward", "gain", "ours"] = "none"  # what is supervised (study/gain.py)
     lam: Share = 0.7  # lambda, weight of RL against SFT; bridge and mix
     cold_start: Share = 0.3  # two_stage: share of the steps that are SFT, before RL
     reward_flip: Share = 0.0  # chance that a training reward is flipped; evaluation never is

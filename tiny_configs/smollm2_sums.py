@@ -16,11 +16,6 @@ data = "data"
 train_file = "sums_train.jsonl"
 test_files = ("sums_test.jsonl",)
 prompt = """<|im_start|>user
-What is 3 + 4?<|im_end|>
-<|im_start|>assistant
-3 + 4 = 7
-#### 7<|im_end|>
-<|im_start|>user
 What is 26 + 57?<|im_end|>
 <|im_start|>assistant
 26 + 57 = 83
@@ -37,11 +32,11 @@ demos = 500
 
 method = "bridge"
 lam = 0.5
-steps = 24
-eval_every = 12
+steps = 20
+eval_every = 10
 log_every = 1
-prompts = 6
-demos_per_step = 6
+prompts = 4
+demos_per_step = 4
 group = 8
 max_new = 24
 lr = 1e-5

@@ -46,7 +46,6 @@ ABLATIONS = {  # row -> settings, and the row whose step size it takes
     "without the shadow": ({"method": "no_shadow"}, PAPER),
     "without the cooperative gain": ({"method": "no_gain"}, PAPER),
     "unrolled": ({"meta": "unrolled"}, PAPER),
-    "selected, also where groups fail": ({"select": "both"}, OURS),
     "selected by gain alone": ({"select": "gain"}, OURS),
     "selected by reward alone": ({"select": "reward"}, OURS),
     "selected, without w and shadow": ({"method": "mix"}, OURS),
