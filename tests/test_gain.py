@@ -13,7 +13,7 @@ from bridge_min.rollout import pack
 from bridge_min.study import gain
 from bridge_min.study.gain import select, token_gains
 
-RULES = ("reward", "gain", "both", "ours")
+RULES = ("reward", "gain", "ours")
 
 
 def gains_one_by_one(world, W, G):
@@ -43,19 +43,20 @@ def test_gains_are_inner_products_with_each_tokens_gradient(world):
     assert not gains[~world.demos.mask].any()
 
 
-RULE = {"reward": [0, 1, 2], "gain": [0, 3], "both": [0], "ours": [0, 2]}
+RULE = {"reward": [0, 1, 2], "gain": [0, 2, 3], "ours": [0, 2]}
 
 
 @pytest.mark.parametrize("rule, kept", RULE.items())
 def test_the_rule_by_hand(world, monkeypatch, rule, kept):
-    """The weakest tokens: at the bound; below it; below it where the whole group failed; above it, without a
-    reward. The policy gradient has length 5. What stays has the weight that it had."""
-    demos = double_rows(pack([[1]] * 4, [[7, 8], [9], [3, 2, 5], [1]]))
+    """One token of five pushed down; two of them; two that are as good as flat; none, without a reward. The
+    policy gradient has length 5. What stays has the weight that it had."""
+    demos = double_rows(pack([[1]] * 4, [[7, 8, 6, 5, 4], [9, 8, 6, 5, 4], [3, 2, 6, 5, 4], [1]]))
     demos.rewards = torch.tensor([1.0, 1.0, 0.5, 0.0])
     step = world.step(select=rule, prompts=4, group=2, demos_per_step=4)
-    step.demos, step.rollouts.rewards = demos, torch.tensor([1.0, 0, 0, 0.5, 0, 0, 0, 0])
+    step.demos, flat, down = demos, -5 * gain.FLAT, -5.01 * gain.FLAT
+    found = [[9 * down, flat, 0, 9, 1], [9, down, 0, 9, down], [9, flat, 0, flat, 9], [flat]]
     gains = torch.zeros(demos.mask.shape).masked_scatter(
-        demos.mask, torch.tensor([5.0, 5 * gain.BOUND, 5.01 * gain.BOUND, 9, 9, 9 * gain.BOUND, 1])
+        demos.mask, torch.tensor([g for row in found for g in row])
     )
     monkeypatch.setattr(gain, "token_gains", lambda *_: gains)
     rows, stats = select(step, {}, {"x": torch.tensor([3.0]), "y": torch.tensor([[4.0]])})
@@ -69,25 +70,24 @@ def test_without_a_policy_gradient_there_is_no_opinion(world):
     assert len(select(world.step(select="gain"), W, none)[0]) == 3
 
 
-def bound_between(world, monkeypatch, w):
-    """Sets the bound so that two demonstrations of three are below it; returns which ones."""
+def two_harmful(world, monkeypatch, w):
+    """Sets the bounds so that two demonstrations of three are left out; returns which ones."""
     W, G = acting(world, w)
     gains = gains_one_by_one(world, W, G)
     length = sum(float((g * g).sum()) for g in G.values()) ** 0.5
-    lowest = [min(value for (n, _), value in gains.items() if n == row) / length for row in range(3)]
-    monkeypatch.setattr(gain, "BOUND", sum(sorted(lowest)[1:]) / 2)
-    harmful = [value < gain.BOUND for value in lowest]
-    assert harmful[1]  # whose group failed
-    return harmful
+    rows = [sorted(value / length for (n, _), value in gains.items() if n == row) for row in range(3)]
+    decisive = [values[int(0.3 * len(values))] for values in rows]  # at it, more than the share
+    monkeypatch.setattr(gain, "SHARE", 0.3)
+    monkeypatch.setattr(gain, "FLAT", -sum(sorted(decisive)[1:]) / 2)
+    return [value < -gain.FLAT for value in decisive]
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_bridge_supervises_what_was_kept(world, monkeypatch, rule):
     """theta and w climb the naive objective of what is kept; unrolled selects the same."""
-    harmful = bound_between(world, monkeypatch, world.w)
+    harmful = two_harmful(world, monkeypatch, world.w)
     keep = {"reward": [1, 1, 0], "gain": [not harm for harm in harmful]}
-    keep["both"] = [not harmful[0], not harmful[1], 0]  # the third one has no reward
-    keep["ours"] = [not harmful[0], 1, 0]  # the second one's group failed
+    keep["ours"] = [not harmful[0], not harmful[1], 0]  # the third one has no reward
     update = lambda meta: METHODS[meta].update(world.step(select=rule, choose=select), world.players)
 
     def objective(theta, w):
@@ -104,7 +104,7 @@ def test_bridge_supervises_what_was_kept(world, monkeypatch, rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_processes_select_as_one(world, monkeypatch, rule):
-    bound_between(world, monkeypatch, {})
+    two_harmful(world, monkeypatch, {})
     step, update = world.step(select=rule, choose=select), METHODS["mix"].update
     whole, stats = update(step, world.players)
     parts = in_processes(step, world.players, update, [[0, 1], [3], [2]])

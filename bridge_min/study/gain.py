@@ -23,7 +23,7 @@ from ..model import GPT, Params, build
 from ..optimizer import total_norm
 from ..rollout import Rows
 
-# A demonstration stays if at most this share of its tokens loses more than FLAT, in nats per unit of distance:
+# A demonstration stays if at most this share of its tokens loses more than FLAT, nats per unit of distance:
 # what is learnt already is flat, up or down by chance. Both were chosen on arith's seeds 101 to 104.
 SHARE, FLAT = 0.2, 0.1
 
