@@ -19,7 +19,7 @@ from train import cli
 TINY = """
 model = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
 train_problems, val_problems, test_problems, demos = 60, 20, 20, 20
-base_steps, base_batch, base_lr, threads, seed = 150, 8, 2e-2, 1, 13
+base_steps, base_batch, base_lr, threads, seed = 150, 8, 2e-2, 1, 14
 prompts, group, max_new, demos_per_step, micro_batch, temperature = 4, 4, 8, 3, 8, 0.9
 steps, eval_every, log_every, samples, table = 4, 2, 1, 3, "none"
 lr, lr_lora, warmup, lam, kl, reward_flip, select = 5e-3, 2e-2, 1, 0.6, 0.1, 0.3, "ours"

@@ -101,9 +101,7 @@ def test_every_cell_has_every_seed_once_at_the_step_size_of_its_row():
     cells = Counter((run["table"], run["row"], run["at"]) for run in planned)
     noise, lams = len(SIX) * len(compare.NOISE), len(compare.WEIGHED) * len(compare.LAMBDAS)
     assert Counter(cells.values()) == {10: 1 + len(ROWS), 5: len(ABLATIONS) + noise + lams}
-    assert len({json.dumps(run["settings"], sort_keys=True) for run in planned}) == len(
-        planned
-    )  # no run twice
+    assert len({json.dumps(run["settings"], sort_keys=True) for run in planned}) == len(planned)
     assert {run["row"] for run in planned if run["settings"]["table"] != "trained"} == {"base"}
     for run in planned:
         changes, like = ABLATIONS.get(run["row"], ({}, run["row"]))

@@ -27,18 +27,18 @@ What is 26 + 57?<|im_end|>
 end = ("<|im_end|>", "<|endoftext|>")
 train_problems = 1900
 val_problems = 32
-test_problems = 200
+test_problems = 100
 demos = 500
 
 method = "bridge"
 lam = 0.5
-steps = 20
-eval_every = 10
+steps = 10
+eval_every = 5
 log_every = 1
 prompts = 4
 demos_per_step = 4
 group = 8
 max_new = 24
-lr = 1e-5
+lr = 3e-5
 lr_lora = 1e-4
 samples = 4

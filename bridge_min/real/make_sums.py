@@ -11,7 +11,7 @@ import random
 import sys
 from pathlib import Path
 
-SHOWN = {(3, 4), (26, 57)}  # in the config's prompt
+SHOWN = {(26, 57)}  # in the config's prompt
 
 
 def line(a: int, b: int) -> str:

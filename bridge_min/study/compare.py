@@ -29,7 +29,7 @@ from ..config import load_config, require, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 TUNING_SEEDS = (100, 101)
-FIRST_SEED = 600  # of the tables: seeds that nothing else was ever tried on
+FIRST_SEED = 600  # of the tables: nothing is chosen on these seeds
 GRID = (2e-4, 4e-4, 8e-4)  # step sizes; a row whose best is at an end gets one more there
 MOST_RATES = 7  # step sizes tried for one row
 PAPER, OURS, RL, NAIVE, COLD = "BRIDGE", "BRIDGE, selected (ours)", "RL (GRPO)", "SFT+RL", "SFT→RL"
@@ -65,7 +65,7 @@ class World(NamedTuple):
     rows: tuple[str, ...]  # of the main table
     seeds: int = 10  # of the main table
     more: tuple[str, ...] = ()  # further tables
-    tuned: bool = True  # step sizes are; else they are the config's
+    tuned: bool = True  # step sizes are, and curves are fine; else they are as in the config
 
 
 WORLDS = {
@@ -104,9 +104,7 @@ def run_world(name: str, folder: Path, workers: int) -> dict:
     tuned = tune(run, rows) if world.tuned else {}
     planned = plan(world, rows, {row: best(found) for row, found in tuned.items()}, seeds)
     results = run("tables", [place["settings"] for place in planned])
-    require(
-        code_of(ROOT) == code, "the code was changed while it ran: begin again, with the code as it is now"
-    )
+    require(code_of(ROOT) == code, "the code was changed while it ran: begin again, with it as it is now")
     runs = [{**place, **result} for place, result in zip(planned, results, strict=True)]
     return {"code": code, "config": json.loads(to_json(config)), "tuned": tuned, "runs": runs}
 
@@ -123,7 +121,7 @@ def digest(content: bytes) -> str:
 
 
 def run_one(name: str, folder: Path, config: Path, settings: dict) -> Run:
-    """Begun, gone on with, or only read if it is there."""
+    """Starts the run, resumes it, or only reads it if it is finished."""
     named = [f"{key}={value}" for key, value in sorted(settings.items())]
     out = folder / "_".join((name, *named))
     if not (out / "results.json").exists():

@@ -1,16 +1,16 @@
 """Selection by gain: leave out the demonstrations that cost reward. Ours to add, not the paper's.
 
-To first order, and for plain gradient steps, what imitating token t of a demonstration adds to the reward of
-a joint step over an RL-only step is alpha (1 - lam) <grad_W J_RL, grad_W log pi_W(token)>, times its weight.
-All of these inner products, for every token of every demonstration, are one Jacobian-vector product
-(`token_gains`). Here the policy gradient's length is taken out: a token's gain is the log-probability in nats
-that it wins for each unit that the weights move along the policy gradient. Relatives: learning to reweight
-examples (1803.09050), gradient surgery (2001.06782), LESS (2402.04333).
+To first order, and for plain gradient steps, what a step adds to J_RL by also imitating token t of a
+demonstration is alpha (1 - lam) <grad_W J_RL, grad_W log pi_W(token)>, times the token's weight. These inner
+products, for every token of a micro-batch of demonstrations, are one Jacobian-vector product (`token_gains`).
+Divided by the policy gradient's length they are gains: the log-probability in nats that a token wins for
+each unit that the weights move along that gradient. Relatives: learning to reweight examples (1803.09050),
+gradient surgery (2001.06782), LESS (2402.04333).
 
-A demonstration is judged by how many of its tokens the policy gradient pushes down. One or two are no
-evidence: a step that the policy still gets wrong costs reward now, and is the very thing that demonstrations
-teach. Many are: such a text goes about the task in another way, one that reward has ruled out. Read on in
-logic.py.
+The sum over tokens would be the whole effect, but one token can decide it: a right token that the policy
+still fails with is pushed down hard, and it is the very thing that demonstrations teach. So a demonstration
+is judged by how many of its tokens are pushed down, however far. That is a heuristic: where many are, the
+text goes about the task in another way, one that reward has ruled out. Read on in logic.py.
 """
 
 import torch
@@ -24,7 +24,8 @@ from ..optimizer import total_norm
 from ..rollout import Rows
 
 # A demonstration stays if at most this share of its tokens loses more than FLAT, nats per unit of distance:
-# what is learnt already is flat, up or down by chance. Both were chosen on arith's seeds 101 to 104.
+# what is learnt already is flat, up or down by chance. Distances depend on the network: both numbers were
+# chosen for that of arith.py, on seeds 101 to 104 with bad demonstrations.
 SHARE, FLAT = 0.2, 0.1
 
 
@@ -32,8 +33,8 @@ def select(s: Step, W: Params, G: Params) -> tuple[Rows, Stats]:
     """The demonstrations that are supervised; what is left out still counts in the normaliser. G is the
     gradient of J_RL in the acting weights W, this process's part; its length does not matter.
 
-    "reward": those that earn a reward themselves. "gain": those that the policy gradient does not push down.
-    "ours": those for which both holds.
+    "reward": those that earn a reward themselves. "gain": those of whose tokens at most SHARE lose more than
+    FLAT. "ours": those for which both holds. `kept` is their share.
     """
     demos, whole = s.demos, {name: s.runtime.total(g) for name, g in G.items()}
     gains = token_gains(s.runtime.model, W, demos, whole, s.config.micro_batch)  # (N, T)

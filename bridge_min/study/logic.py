@@ -6,10 +6,11 @@
     ?
 
 Three to five people, one claim each about the next one, and exactly one way to be consistent. Suppose that
-the first speaker is true (`+`) and follow the claims round; if the last one says otherwise, the first speaker
-lies (`-`), and all follows again. The base has read worked puzzles, single steps and guesses. It could work
-a puzzle out, and does after a colon, as in its textbooks; after a question mark it mostly guesses. In none of
-the worked ones does anybody say `unlike`: that is for the demonstrations to show. Read on in compare.py.
+the first speaker tells the truth (`+`) and follow the claims round; if the last one contradicts this, the
+first speaker lies (`-`), and all follows again. The base has read worked puzzles, single steps and guesses.
+It could work a puzzle out, and does after a colon, as in its textbooks; after a question mark it mostly
+guesses. In none of the worked ones does anybody say `unlike`: that is for the demonstrations to show. Read on
+in compare.py.
 """
 
 from collections.abc import Callable, Sequence

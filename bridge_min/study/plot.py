@@ -4,10 +4,9 @@
     python -m bridge_min.study.plot out/compare/raw.json [FOLDER]   # curves.svg and noise.svg
 
 Needs matplotlib (pip install .[plot]). Writes beside the numbers, or into the folder: the same files for the
-same numbers, each on a light card of its own, so that it reads on a dark page too. Of a comparison lines are
-means over seeds. Seeds differ more than methods do, so each seed's own level, the mean of its rows there, is
-taken off before the bands are computed: 95 % intervals of what sets a row apart (Morey 2008). Here the study
-ends; it begins in rivals.py.
+same numbers, each on a light card of its own, so that it reads on a dark page too. In a comparison, lines are
+means over seeds. Bands are 95 % intervals of what sets a row apart: each seed's own level, the mean of its
+rows there, is taken off first (Morey 2008). Here the study ends; it begins in rivals.py.
 """
 
 import json
@@ -31,7 +30,7 @@ PANELS = {  # title -> key of metrics.jsonl -> label
     "Cooperative gain": {"true": "of validation", "gain": "of J_RL, its surrogate"},
     "Gradient norm": {"norm_theta": "student", "norm_theta_hat": "shadow", "norm_w": "teacher"},
 }
-BLOCK = 5  # steps of the surrogate that make one point: one step's rollouts say little
+BLOCK = 5  # steps that make one point of what a single step's rollouts say
 STYLE = {
     **{"svg.fonttype": "none", "svg.hashsalt": "bridge_min", "font.size": 9, "lines.markersize": 5},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left"},
@@ -72,19 +71,11 @@ def pictures(raw: dict) -> dict:
     curves, noise = (Figure(figsize=(8, height), layout="constrained") for height in (3.2 * len(worlds), 3.5))
     for axes, (runs, head) in zip(curves.subplots(len(worlds), squeeze=False).flat, worlds, strict=True):
         steps = [step for step, *_ in runs_of(runs, PAPER)[0]["validation"]]
-        draw(
-            axes,
-            steps,
-            {row: validation(runs, row) for row in SIX},
-            f"Validation accuracy, %: {head}",
-            "step",
-        )
+        found = {row: validation(runs, row) for row in SIX}
+        draw(axes, steps, found, f"Validation accuracy, %: {head}", "step")
     found = {row: under_noise(raw["sound"]["runs"], row) for row in SIX}
-    title, flipped = (
-        f"Test accuracy (pass@1), %: {HEADS['sound']}",
-        "share of training rewards that is flipped",
-    )
-    draw(noise.subplots(), [0, *NOISE], found, title, flipped)
+    title = f"Test accuracy (pass@1), %: {HEADS['sound']}"
+    draw(noise.subplots(), [0, *NOISE], found, title, "share of training rewards that is flipped")
     return {"curves": curves, "noise": noise}
 
 

@@ -3,8 +3,8 @@
     python -m bridge_min.study.tables results/raw.json
 
 A run there has the "world", "code" and "settings" that it was made of, what compare.read_run found, and where
-it stands: "table", "row" and "at", its value there. A column of a table is a head and what it says of a row.
-Read on in plot.py.
+it stands: "table", "row" and "at", its value there. A column of a table is its head and a function from a row
+to the cell. Read on in plot.py.
 """
 
 import json
@@ -50,7 +50,7 @@ def seed_of(run: Run) -> int:
 
 
 def largest_drop(run: Run) -> float:
-    """Of the validation curve below its best so far, in points."""
+    """The largest fall of the validation curve below its best so far, in points."""
     curve = [100 * value for _, value, _ in run["validation"]]
     return max(max(curve[: i + 1]) - value for i, value in enumerate(curve))
 
@@ -122,7 +122,7 @@ def report(name: str, raw: dict) -> str:
         weighed[lam] = partial(clean, table="lambda")
         tables["λ"] = (compare.WEIGHED, [means(weighed[at], str(at)) for at in sorted(weighed)])
     if world.tuned:
-        tables["Stability, and when a row is first where SFT→RL ends"] = (world.rows, [stability(runs)])
+        tables["Stability, and the way to SFT→RL's final accuracy"] = (world.rows, [stability(runs)])
         tables["Validation by step size"] = (world.rows, [by_rate(raw["tuned"])])
     return "".join(f"### {title}\n\n{grid(*table)}\n\n" for title, table in tables.items())
 
