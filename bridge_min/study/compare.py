@@ -71,7 +71,7 @@ class World(NamedTuple):
 WORLDS = {
     "sound": World("arith.py", tuple(ROWS), more=("ablations", "noise", "lambda")),
     "bad": World("arith_bad_demos.py", tuple(ROWS), more=("ablations",)),
-    "logic": World("logic.py", SIX, seeds=5),
+    "logic": World("logic.py", SIX, seeds=5, tuned=False),
     "smollm2": World("smollm2_sums.py", (RL, COLD + TWICE, NAIVE, PAPER), seeds=2, tuned=False),
 }
 

@@ -120,4 +120,4 @@ if __name__ == "__main__":
     try:
         main(*map(Path, sys.argv[1:]))
     except (ImportError, OSError, ValueError, KeyError) as error:
-        sys.exit(f"error: {error}; the pictures need a raw.json, and matplotlib: pip install .[plot]")
+        sys.exit(f"error: {error}; pictures need the sound world, and matplotlib: pip install .[plot]")

@@ -175,6 +175,6 @@ if __name__ == "__main__":
     try:
         raw = json.loads(Path(sys.argv[1]).read_text())
         print("\n".join(f"## {name}\n\n{report(name, found)}" for name, found in raw.items()))
-        print(summary(raw))
+        print(summary(raw) if {*HEADS} & {*raw} else "")
     except (ValueError, OSError, KeyError, TypeError) as error:
         sys.exit(f"error: {type(error).__name__} {error}: is this the raw.json of a comparison?")
