@@ -22,7 +22,7 @@ train_problems, val_problems, test_problems, demos = 60, 20, 20, 20
 base_steps, base_batch, base_lr, threads, seed = 150, 8, 2e-2, 1, 14
 prompts, group, max_new, demos_per_step, micro_batch, temperature = 4, 4, 8, 3, 8, 0.9
 steps, eval_every, log_every, samples, table = 4, 2, 1, 3, "none"
-lr, lr_lora, warmup, lam, kl, reward_flip, select = 5e-3, 2e-2, 1, 0.6, 0.1, 0.3, "ours"
+lr, lr_lora, warmup, lam, kl, reward_flip, select = 5e-3, 2e-2, 1, 0.6, 0.1, 0.3, "reward"
 lora_rank, lora_scale, lora_targets = 3, 1.5, ("q_proj", "down_proj")
 """
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

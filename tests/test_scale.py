@@ -78,7 +78,7 @@ def test_a_network_in_bfloat16_trains_and_its_state_is_float32(folder):
 ROOT, COMMON = Path(__file__).resolve().parents[1], ("--table=trained", "--kl=0.05")
 FEW = ("--prompts=3", "--demos_per_step=1")  # with three processes two have no demonstration
 SHARED = {
-    "bridge": ("--select=ours", *COMMON),
+    "bridge": COMMON,
     "srft": ("--method=srft", "--select=none", *COMMON),
     "luffy": ("--method=luffy", "--select=none", *FEW, *COMMON),
     "hpt": ("--method=hpt", "--select=none", *FEW, "--kl=0", "--reward_flip=0.05", "--table=trained"),

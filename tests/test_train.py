@@ -173,7 +173,7 @@ REFUSED = {
     "--resum": "did you mean --resume",
     "--method=brige": "method = 'brige' is not one of bridge, ",
     "--task=chess": "task = 'chess' is not one of arith, logic, jsonl",
-    "--method=grpo": "select = 'ours' does not go with method = grpo",
+    "--method=grpo": "select = 'reward' does not go with method = grpo",
     "--resume": "no run was begun",
 }
 
