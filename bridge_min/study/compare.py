@@ -1,6 +1,6 @@
 """Every method in the same worlds, over several seeds, from one command.
 
-    python -m bridge_min.study.compare             # arithmetic, two worlds: three hours on two cores
+    python -m bridge_min.study.compare             # arithmetic, two worlds: 3.5 hours on two cores
     python -m bridge_min.study.compare logic       # another world of WORLDS
 
 Runs train.py many times, `--workers` at once, in three stages for each world: the base models; each row's
