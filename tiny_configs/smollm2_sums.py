@@ -32,13 +32,13 @@ demos = 500
 
 method = "bridge"
 lam = 0.5
-steps = 10
+steps = 40
 eval_every = 10
 log_every = 1
 prompts = 4
 demos_per_step = 4
 group = 8
 max_new = 24
-lr = 3e-5
+lr = 1e-5
 lr_lora = 1e-4
 samples = 2

@@ -34,7 +34,7 @@ def select(s: Step, W: Params, G: Params) -> tuple[Rows, Stats]:
     gradient of J_RL in the acting weights W, this process's part; its length does not matter.
 
     "reward": those that earn a reward themselves. "gain": those of whose tokens at most SHARE lose more than
-    FLAT. "ours": those for which both holds. `kept` is their share.
+    FLAT. "ours": those for which both holds. `kept` is their share of the step's demonstrations.
     """
     demos, whole = s.demos, {name: s.runtime.total(g) for name, g in G.items()}
     gains = token_gains(s.runtime.model, W, demos, whole, s.config.micro_batch)  # (N, T)
