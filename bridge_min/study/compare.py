@@ -29,7 +29,6 @@ from ..config import load_config, require, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 TUNING_SEEDS = (100, 101)
-FIRST_SEED = 600  # of the tables: nothing is chosen on these seeds
 GRID = (2e-4, 4e-4, 8e-4)  # step sizes; a row whose best is at an end gets one more there
 MOST_RATES = 7  # step sizes tried for one row
 PAPER, OURS, RL, NAIVE, COLD = "BRIDGE", "BRIDGE, selected (ours)", "RL (GRPO)", "SFT+RL", "SFT→RL"
@@ -63,7 +62,7 @@ class World(NamedTuple):
 
     config: str  # in tiny_configs
     rows: tuple[str, ...]  # of the main table
-    seeds: int = 10  # of the main table
+    seeds: range = range(600, 610)  # of the main table: nothing is chosen on them
     more: tuple[str, ...] = ()  # further tables
     tuned: bool = True  # step sizes are, and curves are fine; else they are as in the config
 
@@ -71,8 +70,8 @@ class World(NamedTuple):
 WORLDS = {
     "sound": World("arith.py", tuple(ROWS), more=("ablations", "noise", "lambda")),
     "bad": World("arith_bad_demos.py", tuple(ROWS), more=("ablations",)),
-    "logic": World("logic.py", SIX, seeds=5, tuned=False),
-    "smollm2": World("smollm2_sums.py", (RL, COLD + TWICE, NAIVE, PAPER), seeds=2, tuned=False),
+    "logic": World("logic.py", SIX, range(600, 605)),
+    "smollm2": World("smollm2_sums.py", (RL, COLD + TWICE, NAIVE, PAPER), range(602, 604), tuned=False),
 }
 
 
@@ -84,7 +83,7 @@ def run_world(name: str, folder: Path, workers: int) -> dict:
     run, or with the last words of a run that fails."""
     require((ROOT / "train.py").exists(), f"{ROOT} has no train.py: run this in a checkout of the repository")
     world, path = WORLDS[name], ROOT / "tiny_configs" / WORLDS[name].config
-    config, code, seeds = load_config(path), code_of(ROOT), range(FIRST_SEED, FIRST_SEED + world.seeds)
+    config, code = load_config(path), code_of(ROOT)
     one = partial(run_one, f"{name}_{code}_{digest(to_json(config).encode())}", folder, path)
 
     def run(stage: str, jobs: list[dict]) -> list[Run]:
@@ -98,11 +97,11 @@ def run_world(name: str, folder: Path, workers: int) -> dict:
 
     if not config.base:  # each seed's toy, for all later runs to find
         once = {"method": "sft", "steps": 1, "table": "none"}
-        run("bases", [{**once, "seed": seed} for seed in (*TUNING_SEEDS, *seeds)])
+        run("bases", [{**once, "seed": seed} for seed in (*TUNING_SEEDS, *world.seeds)])
     twice = {"steps": 2 * config.steps}
     rows = {row: ROWS[row] | (twice if row.endswith(TWICE) else {}) for row in world.rows}
     tuned = tune(run, rows) if world.tuned else {}
-    planned = plan(world, rows, {row: best(found) for row, found in tuned.items()}, seeds)
+    planned = plan(world, rows, {row: best(found) for row, found in tuned.items()})
     results = run("tables", [place["settings"] for place in planned])
     require(code_of(ROOT) == code, "the code was changed while it ran: begin again, with it as it is now")
     runs = [{**place, **result} for place, result in zip(planned, results, strict=True)]
@@ -175,7 +174,7 @@ def beyond(found: dict[float, float]) -> list[float]:
     return {min(found): [top / 2], max(found): [top * 2]}.get(top, [])
 
 
-def plan(world: World, rows: dict[str, dict], rates: dict[str, float], seeds: range) -> list[dict]:
+def plan(world: World, rows: dict[str, dict], rates: dict[str, float]) -> list[dict]:
     """All runs behind the tables: {"table", "row", "at" (its value there), "settings"}."""
     fine = {"samples": 32, "eval_every": 10} if world.tuned else {}
     cells = [("main", "base", None, "", {**fine, "method": "sft", "steps": 1, "table": "all", "versus": ""})]
@@ -187,7 +186,7 @@ def plan(world: World, rows: dict[str, dict], rates: dict[str, float], seeds: ra
     for table, row, at, like, changes in cells + [cell for cell in more if cell[0] in world.more]:
         rate = {"lr": rates[like], "lr_lora": rates[like]} if like in rates else {}
         given = {"table": "trained", **rows.get(like, {}), **rate, **changes}
-        here = seeds if table == "main" else seeds[:FEW]
+        here = world.seeds if table == "main" else world.seeds[:FEW]
         runs += [{"table": table, "row": row, "at": at, "settings": {**given, "seed": s}} for s in here]
     return runs
 
