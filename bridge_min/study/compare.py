@@ -70,7 +70,7 @@ class World(NamedTuple):
 WORLDS = {
     "sound": World("arith.py", tuple(ROWS), more=("ablations", "noise", "lambda")),
     "bad": World("arith_bad_demos.py", tuple(ROWS), more=("ablations",)),
-    "logic": World("logic.py", SIX, range(600, 605)),
+    "logic": World("logic.py", SIX, range(600, 605), tuned=False),
     "smollm2": World("smollm2_sums.py", (RL, COLD + TWICE, NAIVE, PAPER), range(602, 604), tuned=False),
 }
 
